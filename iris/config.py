@@ -1,0 +1,109 @@
+"""Settings: read once from IRIS_* variables, frozen; a bad value stops the start by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from iris.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every setting of the service. `from_env` is the only place that reads the environment.
+
+    Durations are seconds, sizes bytes unless the name says otherwise.
+    """
+
+    home: Path  # database and first key
+    database_url: str  # SQLAlchemy URL
+    registry: Path  # which model versions are served
+    deadline_s: float = 300.0  # a picture that takes longer is a 504
+    max_waiting: int = 64  # pictures admitted but not started
+    max_running: int = 8  # pictures that share the step loop
+    device: str = "auto"  # auto | cpu | cuda
+    dtype: str = "auto"  # auto | float32 | bfloat16
+    cpu_threads: int = 0  # torch threads of the engine; 0 = one per usable core
+    decode_workers: int = 2  # processes that decode untrusted images
+    decode_timeout_s: float = 10.0  # wall clock of one image
+    decode_memory_mb: int = 1536  # address space of one decode process
+    body_timeout_s: float = 60.0  # a body that takes longer to arrive is refused
+    metrics_bind: str = "127.0.0.1:3001"  # Prometheus listener, never the public port; "" = none
+    log_level: str = "INFO"
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
+        """Read IRIS_<FIELD> for every field.
+
+        Raises:
+            ConfigError: an unknown IRIS_* variable or a value out of range, with key and value.
+        """
+        env = os.environ if env is None else env
+        given = {key: value for key, value in env.items() if key.startswith("IRIS_")}
+        fields = {f"IRIS_{f.name.upper()}": f for f in dataclasses.fields(cls)}
+        unknown = sorted(set(given) - set(fields))
+        if unknown:
+            raise ConfigError(f"{unknown[0]} is not a setting. Known: {', '.join(sorted(fields))}.")
+        home = Path(given.get("IRIS_HOME") or "~/.epithre-iris").expanduser().absolute()
+        values: dict[str, object] = {
+            "home": home,
+            "database_url": given.get("IRIS_DATABASE_URL") or f"sqlite:///{home / 'iris.db'}",
+            "registry": Path(given.get("IRIS_REGISTRY") or _REGISTRY).expanduser().absolute(),
+        }
+        for key, field in fields.items():
+            if field.name not in values and key in given:
+                values[field.name] = _parse(key, given[key], type(field.default))
+        settings = cls(**values)  # type: ignore[arg-type]
+        settings._check()
+        return settings
+
+    def _check(self) -> None:
+        for name, low, high in _RANGES:
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ConfigError(f"IRIS_{name.upper()}={value} must be between {low} and {high}.")
+        for name, allowed in _CHOICES:
+            if getattr(self, name) not in allowed:
+                raise ConfigError(
+                    f"IRIS_{name.upper()}={getattr(self, name)!r} must be one of {', '.join(allowed)}."
+                )
+        if self.metrics_bind:
+            host, _, port = self.metrics_bind.rpartition(":")
+            if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+                raise ConfigError(
+                    f"IRIS_METRICS_BIND={self.metrics_bind!r} must be HOST:PORT, or empty for none."
+                )
+
+
+_REGISTRY = Path(__file__).resolve().parent.parent / "models" / "registry.toml"
+_RANGES: tuple[tuple[str, float, float], ...] = (
+    ("deadline_s", 1.0, 86_400.0),
+    ("max_waiting", 1, 100_000),
+    ("max_running", 1, 1_024),
+    ("cpu_threads", 0, 1_024),
+    ("decode_workers", 1, 64),
+    ("decode_timeout_s", 0.1, 600.0),
+    ("decode_memory_mb", 256, 65_536),
+    ("body_timeout_s", 1.0, 3_600.0),
+)
+_CHOICES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("device", ("auto", "cpu", "cuda")),
+    ("dtype", ("auto", "float32", "bfloat16")),
+    ("log_level", ("DEBUG", "INFO", "WARNING", "ERROR")),
+)
+
+
+def _parse(key: str, text: str, kind: type) -> object:
+    if kind is str:
+        return text
+    try:
+        value = kind(text)
+    except ValueError:
+        raise ConfigError(f"{key}={text!r} is not a number ({kind.__name__}).") from None
+    if not math.isfinite(value):
+        raise ConfigError(f"{key}={text!r} must be finite.")
+    return value
