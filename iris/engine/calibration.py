@@ -1,0 +1,48 @@
+"""Measure this machine at start: one step and one decode at two sizes."""
+
+from __future__ import annotations
+
+import time
+
+from iris.engine.conditioning import Conditioner
+from iris.engine.cost import CostModel
+from iris.engine.denoiser import Denoiser
+from iris.jobs import GenerateJob
+
+_SIDES_PX = (256, 256, 768)  # the first run only pays what the first use costs
+
+
+def measure(cost: CostModel, conditioner: Conditioner, denoiser: Denoiser) -> None:
+    """Lay the cost model's lines through what two small pictures take.
+
+    Raises:
+        Exception: whatever stops the picture; a model that cannot paint must not be served.
+    """
+    steps: list[tuple[float, float]] = []
+    decodes: list[tuple[float, float]] = []
+    for side in _SIDES_PX:
+        job = GenerateJob(
+            request_id="calibration",
+            owner="calibration",
+            prompt="calibration",
+            width_px=side,
+            height_px=side,
+            num_inference_steps=1,
+            seed=0,
+            guidance_scale=1.0,
+            lora=None,
+            lora_strength=0.0,
+            deadline_s=0.0,
+        )
+        (row,) = conditioner.rows([job])
+        if isinstance(row, Exception):
+            raise row
+        begun = time.monotonic()
+        denoiser.step(row)
+        stepped = time.monotonic()
+        denoiser.decode(row)
+        tokens = len(row.image_ids) + len(row.text_ids)
+        steps.append((tokens, stepped - begun))
+        decodes.append((side * side, time.monotonic() - stepped))
+    cost.step.calibrate(steps[1:])
+    cost.decode.calibrate(decodes[1:])

@@ -1,0 +1,367 @@
+"""The engine: admit pictures, step them in one thread, hand them out, let go of them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import torch
+
+from iris.engine import metrics
+from iris.engine.calibration import measure
+from iris.engine.conditioning import Conditioner
+from iris.engine.cost import CostModel
+from iris.engine.denoiser import Denoiser, Row, to_pixels
+from iris.engine.latents import Grid
+from iris.engine.loader import Components
+from iris.engine.lora import Gates
+from iris.engine.scheduler import Scheduler, Work
+from iris.jobs import (
+    Admission,
+    EditJob,
+    EngineHealth,
+    Failure,
+    Job,
+    Outcome,
+    Picture,
+    Pixels,
+    Refusal,
+    Ticket,
+)
+
+_log = logging.getLogger("iris.engine")
+
+_UNCOLLECTED_S = 60.0  # a finished picture nobody fetched is dropped after this
+
+
+def _new_future() -> Future[Outcome]:
+    future: Future[Outcome] = Future()
+    future.set_running_or_notify_cancel()  # whoever waits cannot cancel it, only `Engine.cancel`
+    return future
+
+
+@dataclass(slots=True)
+class _Entry:
+    """Everything the engine knows of one ticket."""
+
+    job: Job
+    admitted_at_s: float
+    outcome: Future[Outcome] = field(default_factory=_new_future)
+    row: Row | None = None  # set when prompt and images are encoded
+    started_at_s: float | None = None  # first step
+    finished_at_s: float | None = None
+
+
+class Engine:
+    """One device, one copy of the weights, one thread that steps.
+
+    `admit`, `collect`, `cancel`, `drain` and `health` may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        components: Components,
+        gates: Gates,
+        *,
+        max_waiting: int,
+        max_running: int,
+        stall_s: float,
+    ) -> None:
+        """stall_s: a step that takes longer means the device hangs; `health` then says so."""
+        self._model = components
+        self._denoiser = Denoiser(components, gates)
+        self._conditioner = Conditioner(components, self._denoiser)
+        self._styles = gates.style_names
+        self._scheduler = Scheduler(
+            CostModel.unmeasured(), max_waiting=max_waiting, max_running=max_running
+        )
+        self._stall_s = stall_s
+        self._entries: dict[str, _Entry] = {}
+        self._changed = threading.Condition()  # guards scheduler, entries and the flags below
+        self._is_ready = False
+        self._is_draining = False
+        self._is_closed = False
+        self._busy_since_s: float | None = None
+        self._thread = threading.Thread(target=self._run, name="iris-step", daemon=True)
+
+    # -- life -------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Measure the machine on two small pictures, then take work."""
+        measure(self._scheduler.cost, self._conditioner, self._denoiser)
+        self._thread.start()
+        self._is_ready = True
+
+    def drain(self, timeout_s: float) -> bool:
+        """Refuse new pictures, finish the admitted ones. True if all were finished in time."""
+        with self._changed:
+            self._is_draining = True
+            return self._changed.wait_for(lambda: not self._num_open(), timeout_s)
+
+    def close(self) -> None:
+        """Stop the step thread; pictures still in the making fail as unavailable."""
+        with self._changed:
+            self._is_closed = self._is_draining = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join()
+        with self._changed:
+            for ticket_id in list(self._entries):
+                self._finish(ticket_id, Failure("backend_unavailable", "The engine is stopping."))
+
+    def health(self) -> EngineHealth:
+        """What is true of the step thread right now."""
+        with self._changed:
+            busy_since = self._busy_since_s
+            waiting, running = self._scheduler.num_waiting, self._scheduler.num_running
+        started = self._is_ready
+        stalled = busy_since is not None and time.monotonic() - busy_since > self._stall_s
+        alive = not started or (self._thread.is_alive() and not stalled)
+        if not alive:
+            detail = "The step thread hangs." if stalled else "The step thread has ended."
+        elif self._is_draining:
+            detail = "The engine is finishing its pictures and takes no new ones."
+        else:
+            detail = "The engine takes work." if started else "The engine is starting."
+        ready = started and alive and not self._is_draining
+        return EngineHealth(ready, alive, waiting, running, detail)
+
+    # -- tickets ----------------------------------------------------------------------------
+
+    def admit(self, jobs: Sequence[Job]) -> list[Admission]:
+        """Answer each job with a ticket or a refusal; encode the admitted ones together.
+
+        Their prompts go through the text encoder in one forward pass. A job whose encoding fails
+        fails alone, at `collect`.
+        """
+        answers: list[Admission] = []
+        tickets: list[str] = []
+        for job in jobs:
+            answer = self._offer(job)
+            if isinstance(answer, Ticket):
+                tickets.append(answer.ticket_id)
+            else:
+                metrics.REFUSALS.labels(answer.code).inc()
+            answers.append(answer)
+        if tickets:
+            method = "edit" if isinstance(jobs[0], EditJob) else "generate"
+            metrics.ADMITTED.labels(method).observe(len(tickets))
+            self._encode(tickets)
+        return answers
+
+    def collect(self, ticket_id: str) -> Future[Outcome]:
+        """The ticket's outcome, now or later. An unknown ticket is a failure, not an exception."""
+        with self._changed:
+            entry = self._entries.get(ticket_id)
+        if entry is not None:
+            return entry.outcome
+        unknown: Future[Outcome] = Future()
+        unknown.set_result(Failure("backend_unavailable", "The engine does not know this ticket."))
+        return unknown
+
+    def cancel(self, ticket_id: str) -> None:
+        """Nobody wants this ticket any more: its picture leaves before the next step.
+
+        Also how a delivered picture is let go of. Unknown tickets are fine.
+        """
+        with self._changed:
+            entry = self._entries.pop(ticket_id, None)
+            if entry is not None and not entry.outcome.done():
+                self._scheduler.remove(ticket_id)
+                metrics.PICTURES.labels(_kind(entry.job), "cancelled").inc()
+                entry.outcome.set_result(Failure("backend_error", "The picture was cancelled."))
+            self._gauge()
+            self._changed.notify_all()
+
+    # -- admission --------------------------------------------------------------------------
+
+    def _offer(self, job: Job) -> Admission:
+        now = time.monotonic()
+        ticket_id = uuid.uuid4().hex
+        work = self._work(ticket_id, job, now)
+        with self._changed:
+            if self._is_draining or not self._is_ready or not self._thread.is_alive():
+                return Refusal("backend_unavailable", "The engine takes no new pictures now.")
+            if job.lora is not None and job.lora not in self._styles:
+                return Refusal("backend_unavailable", f"Style {job.lora!r} is not loaded here.")
+            offer = self._scheduler.offer(work, now)
+            if offer.is_hopeless:
+                return Refusal(
+                    "backend_timeout",
+                    f"This picture would take about {offer.predicted_s:.0f} s here, more than the "
+                    f"{job.deadline_s:.0f} s allowed. Ask for fewer steps or a smaller size.",
+                )
+            if not offer.is_admitted:
+                return Refusal(
+                    "backend_busy",
+                    "More pictures are waiting than can be finished in time. Try again later.",
+                    offer.retry_after_s,
+                )
+            self._entries[ticket_id] = _Entry(job, now)
+            self._gauge()
+        return Ticket(ticket_id, offer.predicted_s)
+
+    def _work(self, ticket_id: str, job: Job, now_s: float) -> Work:
+        per_token = self._model.pixels_per_token
+        tokens = self._model.text_tokens
+        tokens += Grid.covering(job.width_px, job.height_px, per_token).tokens
+        steps = job.num_inference_steps
+        if isinstance(job, EditJob):
+            for image in job.images:
+                tokens += Grid.covering(image.width_px, image.height_px, per_token).tokens
+            if job.strength == 0.0:
+                steps = 0
+        return Work(
+            ticket_id=ticket_id,
+            tokens=tokens,
+            passes=2 if job.guidance_scale > 1.0 else 1,
+            steps_left=steps,
+            pixels=job.width_px * job.height_px,
+            deadline_at_s=now_s + job.deadline_s,
+        )
+
+    def _encode(self, ticket_ids: list[str]) -> None:
+        """Condition the tickets together and let them run; a job that fails, fails alone."""
+        with self._changed:
+            # A ticket may be gone already, with a client that left at once.
+            present = [t for t in ticket_ids if t in self._entries]
+            jobs = [self._entries[t].job for t in present]
+        for ticket_id, row in zip(present, self._conditioner.rows(jobs), strict=True):
+            if isinstance(row, Exception):
+                self._fail(ticket_id, row)
+                continue
+            with self._changed:
+                entry = self._entries.get(ticket_id)
+                if entry is not None and self._scheduler.encoded(ticket_id):
+                    entry.row = row
+                self._gauge()
+                self._changed.notify_all()
+
+    # -- the step loop ----------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(self._has_something_to_do, timeout=1.0)
+                if self._is_closed:
+                    return
+                self._let_go(time.monotonic())
+                todo = self._scheduler.next_round()
+                self._gauge()
+            for work in todo:
+                self._advance(work)
+
+    def _has_something_to_do(self) -> bool:
+        return self._is_closed or bool(self._scheduler.num_waiting or self._scheduler.num_running)
+
+    def _advance(self, work: Work) -> None:
+        """Take one picture one step further; deliver it when that was its last."""
+        with self._changed:
+            entry = self._entries.get(work.ticket_id)
+            if entry is None or entry.row is None:  # cancelled since the round began
+                return
+            self._busy_since_s = time.monotonic()
+            if entry.started_at_s is None:
+                entry.started_at_s = self._busy_since_s
+                metrics.QUEUED.observe(entry.started_at_s - entry.admitted_at_s)
+        row = entry.row
+        try:
+            if work.steps_left > 0:
+                begun = time.monotonic()
+                with metrics.timed("step"):
+                    self._denoiser.step(row)
+                seconds = (time.monotonic() - begun) / work.passes
+                metrics.STEPS.inc()
+                with self._changed:
+                    self._scheduler.cost.step.observe(work.tokens, seconds)
+                    work.steps_left -= 1
+            if work.steps_left == 0:
+                self._deliver(work, entry, row)
+        except Exception as error:
+            self._fail(work.ticket_id, error)
+        finally:
+            with self._changed:
+                self._busy_since_s = None
+
+    def _deliver(self, work: Work, entry: _Entry, row: Row) -> None:
+        begun = time.monotonic()
+        pixels = self._unchanged_source(entry.job)
+        if pixels is None:
+            with metrics.timed("decode"):
+                pixels = to_pixels(self._denoiser.decode(row))
+        now = time.monotonic()
+        started = entry.started_at_s if entry.started_at_s is not None else begun
+        picture = Picture(
+            pixels=pixels,
+            seed=entry.job.seed,
+            usage=row.usage,
+            queue_s=started - entry.admitted_at_s,
+            inference_s=now - started,
+        )
+
+        with self._changed:
+            self._scheduler.cost.decode.observe(work.pixels, now - begun)
+            self._finish(work.ticket_id, picture)
+
+    @staticmethod
+    def _unchanged_source(job: Job) -> Pixels | None:
+        """Strength 0 asks for the source itself; the VAE would only blur it."""
+        if isinstance(job, EditJob) and job.strength == 0.0:
+            return job.images[0]
+        return None
+
+    def _fail(self, ticket_id: str, error: Exception) -> None:
+        # The exception's text stays out of log and answer: it may quote a prompt.
+        _log.error("picture failed: %s", type(error).__name__, exc_info=_without_text(error))
+        if isinstance(error, torch.OutOfMemoryError):
+            failure = Failure("backend_unavailable", "The device ran out of memory.")
+        else:
+            failure = Failure("backend_error", "The picture could not be made.")
+        with self._changed:
+            self._finish(ticket_id, failure)
+
+    def _finish(self, ticket_id: str, outcome: Outcome) -> None:
+        """Hand out the outcome. The caller holds the lock."""
+        self._scheduler.remove(ticket_id)
+        entry = self._entries.get(ticket_id)
+        if entry is not None and not entry.outcome.done():
+            entry.row = None
+            entry.finished_at_s = time.monotonic()
+            name = "delivered" if isinstance(outcome, Picture) else outcome.code
+            metrics.PICTURES.labels(_kind(entry.job), name).inc()
+            entry.outcome.set_result(outcome)
+        self._gauge()
+        self._changed.notify_all()
+
+    def _let_go(self, now_s: float) -> None:
+        """End what is past its deadline and drop what nobody fetched. The caller holds the lock."""
+        for ticket_id in self._scheduler.expired(now_s):
+            self._finish(
+                ticket_id,
+                Failure("backend_timeout", "The picture was not finished before its deadline."),
+            )
+        for ticket_id, entry in list(self._entries.items()):
+            if entry.finished_at_s is not None and now_s - entry.finished_at_s > _UNCOLLECTED_S:
+                del self._entries[ticket_id]
+
+    def _num_open(self) -> int:
+        return sum(not entry.outcome.done() for entry in self._entries.values())
+
+    def _gauge(self) -> None:
+        metrics.WAITING.set(self._scheduler.num_waiting)
+        metrics.RUNNING.set(self._scheduler.num_running)
+        metrics.PREDICTED.set(self._scheduler.remaining_s())
+
+
+def _kind(job: Job) -> str:
+    return "edit" if isinstance(job, EditJob) else "generate"
+
+
+def _without_text(error: Exception) -> BaseException:
+    """The same traceback under an exception that says nothing."""
+    return RuntimeError("(text withheld)").with_traceback(error.__traceback__)

@@ -1,0 +1,137 @@
+"""A FLUX.2-klein model folder, loaded: the components and the numbers the model carries.
+
+A model says of itself how many pixels one token covers, which hidden states of the text encoder
+condition the transformer and how long a prompt may be. Nothing in the engine knows which model
+it runs.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKLFlux2,
+    FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Transformer2DModel,
+)
+
+from iris.errors import StoreError
+
+# What the published klein checkpoints use; they carry no file that says so.
+# Source: Flux2KleinPipeline.__call__, text_encoder_out_layers and max_sequence_length.
+_KLEIN_TEXT_LAYERS = (9, 18, 27)
+_KLEIN_TEXT_TOKENS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """The parts of one loaded model, all in eval mode on one device."""
+
+    transformer: Flux2Transformer2DModel
+    vae: AutoencoderKLFlux2
+    text_encoder: Any  # transformers' Qwen3ForCausalLM
+    tokenizer: Any  # transformers' Qwen2Tokenizer
+    scheduler_config: dict[str, Any]
+    pixels_per_token: int  # side of the square of pixels one image token stands for
+    text_layers: tuple[int, ...]  # hidden states that are concatenated
+    text_tokens: int  # every prompt is padded or cut to this length
+    device: torch.device
+    dtype: torch.dtype
+
+
+def choose_device(device: str) -> torch.device:
+    """`auto` means CUDA where there is one."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """`auto` means bfloat16 on CUDA and float32 on a CPU, where a seed must give equal bytes."""
+    if dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+
+
+def load_components(folder: Path, device: torch.device, dtype: torch.dtype) -> Components:
+    """Load a complete Flux2KleinPipeline folder; safetensors only, nothing is downloaded.
+
+    Raises:
+        StoreError: the folder lacks a part, or the model asks for something the engine lacks.
+    """
+    try:
+        pipeline = Flux2KleinPipeline.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreError(
+            f"The base model in {folder} is no complete Flux2KleinPipeline folder: {error}"
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.to(device)
+    numbers = _model_numbers(folder)
+    components = Components(
+        transformer=pipeline.transformer.eval(),
+        vae=pipeline.vae.eval(),
+        text_encoder=pipeline.text_encoder.eval(),
+        tokenizer=pipeline.tokenizer,
+        scheduler_config=dict(pipeline.scheduler.config),
+        # One token is a 2x2 patch of VAE latents. Source: Flux2KleinPipeline.__init__.
+        pixels_per_token=2 * pipeline.vae_scale_factor,
+        text_layers=tuple(numbers.get("text_encoder_out_layers", _KLEIN_TEXT_LAYERS)),
+        text_tokens=int(numbers.get("max_sequence_length", _KLEIN_TEXT_TOKENS)),
+        device=device,
+        dtype=dtype,
+    )
+    _check(components, folder)
+    for module in (components.transformer, components.vae, components.text_encoder):
+        module.requires_grad_(False)
+    return components
+
+
+def _model_numbers(folder: Path) -> dict[str, Any]:
+    file = folder / "iris.json"
+    if not file.exists():
+        return {}
+    numbers = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(numbers, dict):
+        raise StoreError(f"{file} must hold a JSON object.")
+    return numbers
+
+
+def _check(components: Components, folder: Path) -> None:
+    config = components.scheduler_config
+    for key in ("shift_terminal", "use_karras_sigmas", "use_exponential_sigmas"):
+        if config.get(key):
+            raise StoreError(f"{folder}: scheduler option {key} is not supported by the engine.")
+    for key in ("use_beta_sigmas", "invert_sigmas", "stochastic_sampling", "use_flow_sigmas"):
+        if config.get(key):
+            raise StoreError(f"{folder}: scheduler option {key} is not supported by the engine.")
+    layers = components.text_encoder.config.num_hidden_layers
+    if not components.text_layers or max(components.text_layers) > layers:
+        raise StoreError(
+            f"{folder}: text_encoder_out_layers {components.text_layers} do not exist in a text "
+            f"encoder of {layers} layers."
+        )
+    width = len(components.text_layers) * components.text_encoder.config.hidden_size
+    if width != components.transformer.config.joint_attention_dim:
+        raise StoreError(
+            f"{folder}: the transformer takes text of width "
+            f"{components.transformer.config.joint_attention_dim}, the text encoder gives {width}."
+        )
+    channels = 4 * components.vae.config.latent_channels
+    if channels != components.transformer.config.in_channels:
+        raise StoreError(
+            f"{folder}: the transformer takes {components.transformer.config.in_channels} channels "
+            f"a token, the autoencoder gives {channels}."
+        )
+
+
+def new_scheduler(components: Components) -> FlowMatchEulerDiscreteScheduler:
+    """A fresh noise schedule: the library's keeps state, so it is never shared between pictures."""
+    return FlowMatchEulerDiscreteScheduler.from_config(components.scheduler_config)

@@ -1,0 +1,58 @@
+"""The engine's Prometheus metrics.
+
+BentoML runs the engine in a process of its own and sets prometheus_client's multiprocess
+directory, so the front's listener shows these next to its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+
+WAITING = Gauge(
+    "iris_engine_waiting_pictures",
+    "Pictures admitted and not started.",
+    multiprocess_mode="livesum",
+)
+RUNNING = Gauge(
+    "iris_engine_running_pictures",
+    "Pictures sharing the step loop.",
+    multiprocess_mode="livesum",
+)
+PREDICTED = Gauge(
+    "iris_engine_predicted_wait_seconds",
+    "Engine time until everything admitted is done.",
+    multiprocess_mode="livemax",
+)
+PICTURES = Counter(
+    "iris_engine_pictures_total", "Pictures that left the engine.", ["kind", "outcome"]
+)
+STEPS = Counter("iris_engine_steps_total", "Denoising steps taken, each of one picture.")
+REFUSALS = Counter("iris_engine_refusals_total", "Pictures refused at admission.", ["code"])
+STAGE = Histogram(
+    "iris_engine_stage_seconds", "Time in one stage of the work.", ["stage"], buckets=_SECONDS
+)
+ADMITTED = Histogram(
+    "iris_engine_admission_batch_pictures",
+    "Pictures admitted by one call, their prompts encoded in one forward pass.",
+    ["method"],
+    buckets=(1, 2, 3, 4, 6, 8, 12, 16, 32),
+)
+QUEUED = Histogram(
+    "iris_engine_queue_seconds", "From admission to the first step.", buckets=_SECONDS
+)
+
+
+@contextmanager
+def timed(stage: str) -> Iterator[None]:
+    """Observe the time spent inside, also when it raises."""
+    start = perf_counter()
+    try:
+        yield
+    finally:
+        STAGE.labels(stage).observe(perf_counter() - start)

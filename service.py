@@ -1,0 +1,262 @@
+"""The BentoML services: the front that speaks HTTP and the engine that owns the device.
+
+`bentoml serve` starts one process for each. Only this file knows both sides; the front reaches
+the engine through `EngineDispatcher`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from contextlib import suppress
+from typing import Any
+
+# libgomp reads these when torch loads it: threads that wait must not spin on busy cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # nobody is told that this server runs
+
+import bentoml
+from pydantic import TypeAdapter
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from iris.accounts.keys import KeyRing
+from iris.api.app import create_app
+from iris.config import Settings
+from iris.errors import (
+    BackendBusy,
+    BackendFailure,
+    BackendTimeout,
+    BackendUnavailable,
+    ConfigError,
+    IrisError,
+)
+from iris.images.decode import Decoder
+from iris.jobs import (
+    Admission,
+    EditJob,
+    EngineHealth,
+    Failure,
+    GenerateJob,
+    Job,
+    Outcome,
+    Picture,
+    Refusal,
+    Ticket,
+)
+from iris.store.importer import ensure_registered
+from iris.store.registry import load_registry
+
+_log = logging.getLogger("iris")
+
+settings = Settings.from_env()
+registry = load_registry(settings.registry)
+ensure_registered(registry, progress=lambda line: print(line, flush=True))
+
+_STALL_S = 60.0  # a single step that takes longer means the device hangs
+_COLLECT_POLL_S = 0.25  # how soon a front that died is noticed
+_TRAFFIC_TIMEOUT_S = int(settings.deadline_s) + 120  # ours always comes first
+_ERRORS: dict[str, type[IrisError]] = {
+    "backend_busy": BackendBusy,
+    "backend_unavailable": BackendUnavailable,
+    "backend_timeout": BackendTimeout,
+    "backend_error": BackendFailure,
+}
+
+
+class _Engine:
+    """One device, one copy of the weights. Answers with values only: BentoML masks exceptions."""
+
+    base = bentoml.models.BentoModel(registry.base.tag)
+
+    def __init__(self) -> None:
+        if os.environ.get("BENTOML_NO_UDS"):
+            raise ConfigError(
+                "BENTOML_NO_UDS is set: the engine would listen on TCP, where whoever reaches it "
+                "can run code in it. Unset it."
+            )
+        # Imported here so that the arbiter and the front never pay for torch.
+        import torch
+
+        from iris.engine.engine import Engine
+        from iris.engine.loader import choose_device, choose_dtype, load_components
+        from iris.engine.lora import install_styles
+        from iris.store.importer import resolve
+
+        torch.set_num_threads(settings.cpu_threads or len(os.sched_getaffinity(0)))
+        models = resolve(registry)
+        device = choose_device(settings.device)
+        components = load_components(
+            models.base_path, device, choose_dtype(settings.dtype, device)
+        )
+        gates = install_styles(
+            components.transformer, {style.name: style.path for style in models.styles}
+        )
+        self._engine = Engine(
+            components,
+            gates,
+            max_waiting=settings.max_waiting,
+            max_running=settings.max_running,
+            stall_s=_STALL_S,
+        )
+        self._engine.start()
+
+    @bentoml.api(batchable=True, batch_dim=0, max_batch_size=16, max_latency_ms=60_000)
+    def admit_generate(self, jobs: list[GenerateJob]) -> list[Admission]:
+        return self._engine.admit(jobs)
+
+    @bentoml.api(batchable=True, batch_dim=0, max_batch_size=16, max_latency_ms=60_000)
+    def admit_edit(self, jobs: list[EditJob]) -> list[Admission]:
+        return self._engine.admit(jobs)
+
+    @bentoml.api
+    async def collect(self, ticket_id: str, ctx: bentoml.Context) -> Outcome:
+        """Wait for the picture; whoever stops waiting for it cancels it."""
+        outcome = asyncio.wrap_future(self._engine.collect(ticket_id))
+        try:
+            while not outcome.done():
+                await asyncio.wait({outcome}, timeout=_COLLECT_POLL_S)
+                if not outcome.done() and await ctx.request.is_disconnected():
+                    return Failure("backend_error", "Nobody waits for this picture any more.")
+            return outcome.result()
+        finally:
+            self._engine.cancel(ticket_id)
+
+    @bentoml.api
+    async def cancel(self, ticket_id: str) -> None:
+        self._engine.cancel(ticket_id)
+
+    @bentoml.api
+    async def health(self) -> EngineHealth:
+        return self._engine.health()
+
+    async def __is_alive__(self) -> bool:
+        return self._engine.health().alive
+
+    async def __is_ready__(self) -> bool:
+        return self._engine.health().ready
+
+    @bentoml.on_shutdown
+    def close(self) -> None:
+        self._engine.close()
+
+
+# The build finds models only as attributes of the service class, one each.
+for _style in registry.styles:
+    setattr(_Engine, f"lora_{_style.name}", bentoml.models.BentoModel(_style.tag))
+
+IrisEngine = bentoml.service(
+    name="iris_engine",
+    workers=1,  # tickets live in one process
+    threads=4,
+    traffic={"timeout": _TRAFFIC_TIMEOUT_S},
+    # BentoML closes a session after 100 requests or 300 s with calls in flight otherwise.
+    runner_connection={"max_requests": 10**9, "max_age": 1e9},
+    logging={"access": {"enabled": False}},
+)(_Engine)
+
+
+class EngineDispatcher:
+    """iris.api.dispatch.Dispatcher over BentoML's proxy of the engine."""
+
+    _admission = TypeAdapter[Admission](Admission)
+    _outcome = TypeAdapter[Outcome](Outcome)
+    _health = TypeAdapter(EngineHealth)
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine.to_async
+
+    async def run(self, job: Job) -> Picture:
+        admission = asyncio.ensure_future(self._admit(job))
+        try:
+            answer = await asyncio.shield(admission)
+        except asyncio.CancelledError:
+            # The client left while the engine was still answering: give the ticket back then.
+            admission.add_done_callback(self._give_back)
+            raise
+        if isinstance(answer, Refusal):
+            raise _ERRORS[answer.code](answer.message, retry_after_s=answer.retry_after_s)
+        try:
+            outcome = self._outcome.validate_python(await self._engine.collect(answer.ticket_id))
+        except asyncio.CancelledError:
+            self._give_back(admission)
+            raise
+        except Exception as error:
+            raise _unreachable(error) from None
+        if isinstance(outcome, Failure):
+            raise _ERRORS[outcome.code](outcome.message)
+        return outcome
+
+    async def health(self) -> EngineHealth:
+        try:
+            return self._health.validate_python(await self._engine.health())
+        except Exception as error:
+            raise _unreachable(error) from None
+
+    async def _admit(self, job: Job) -> Admission:
+        admit = (
+            self._engine.admit_edit if isinstance(job, EditJob) else self._engine.admit_generate
+        )
+        try:
+            (answer,) = await admit([job])
+        except Exception as error:
+            raise _unreachable(error) from None
+        return self._admission.validate_python(answer)
+
+    def _give_back(self, admission: asyncio.Future[Admission]) -> None:
+        if admission.cancelled() or admission.exception() is not None:
+            return
+        answer = admission.result()
+        if isinstance(answer, Ticket):
+            self._background(self._cancel(answer.ticket_id))
+
+    async def _cancel(self, ticket_id: str) -> None:
+        with suppress(Exception):  # an engine that is gone has no picture to cancel either
+            await self._engine.cancel(ticket_id)
+
+    _tasks: set[asyncio.Task[None]] = set()
+
+    def _background(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _unreachable(error: Exception) -> BackendUnavailable:
+    _log.error("the engine did not answer: %s", type(error).__name__)
+    return BackendUnavailable("The engine is not there right now. Try again shortly.")
+
+
+app = create_app(settings, registry.catalog(), keys=KeyRing(settings), decoder=Decoder(settings))
+
+
+class OwnEveryPath:
+    """Send every request to our app, before BentoML's own pages, metrics and error bodies."""
+
+    def __init__(self, app: ASGIApp, *, front: ASGIApp) -> None:
+        self._bentoml = app
+        self._front = front
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        target = self._front if scope["type"] == "http" else self._bentoml
+        await target(scope, receive, send)
+
+
+@bentoml.service(
+    name="epithre_iris",
+    workers=1,
+    traffic={"timeout": _TRAFFIC_TIMEOUT_S},
+    logging={"access": {"enabled": False}},
+)
+@bentoml.asgi_app(app)
+class EpithreIris:
+    """Keys, validation, images in and out; the pictures are the engine's."""
+
+    engine = bentoml.depends(IrisEngine)
+
+    def __init__(self) -> None:
+        app.state.dispatcher = EngineDispatcher(self.engine)
+
+
+EpithreIris.add_asgi_middleware(OwnEveryPath, front=app)

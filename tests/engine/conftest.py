@@ -1,0 +1,126 @@
+"""Two tiny FLUX.2-klein models, built by the recipe of the embedded model.
+
+`fine` has klein's 16 pixels a token, `coarse` 32, where sizes of the contract's grid fall
+between the model's own.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from iris.engine.denoiser import Denoiser
+from iris.engine.loader import load_components
+from iris.engine.lora import install_styles
+from iris.jobs import EditJob, GenerateJob, Pixels
+
+RECIPE = Path(__file__).parents[2] / "models" / "iris-mini" / "build.py"
+
+
+DIFFERENCES = pytest.StashKey[list[float]]()
+
+
+@pytest.fixture
+def parity(pytestconfig):
+    """Collects each picture's largest difference from the stock pipeline's, for the report."""
+    return pytestconfig.stash.setdefault(DIFFERENCES, [])
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    differences = config.stash.get(DIFFERENCES, [])
+    if differences:
+        terminalreporter.write_line(
+            f"parity: {len(differences)} pictures, worst difference {max(differences):.2e}"
+        )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def recipe():
+    spec = importlib.util.spec_from_file_location("iris_mini_build", RECIPE)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def folders(recipe, tmp_path_factory):
+    """name -> folder with weights/ and styles/{dark,anime}/."""
+    found = {}
+    configs = {
+        "fine": recipe.MiniConfig(vae_widths=(8, 8, 16, 32)),
+        "coarse": recipe.MiniConfig(),
+    }
+    for name, config in configs.items():
+        out = tmp_path_factory.mktemp(name)
+        recipe.build(out / "weights", config, seed=3)
+        for seed, style in enumerate(("dark", "anime")):
+            recipe.build_style(out / "styles" / style, out / "weights", style, rank=4, seed=seed)
+        found[name] = out
+    return found
+
+
+@pytest.fixture(scope="session")
+def load(folders):
+    """load(name) -> fresh (components, gates) on the CPU in float32."""
+
+    def load_model(name):
+        folder = folders[name]
+        components = load_components(folder / "weights", torch.device("cpu"), torch.float32)
+        styles = {style: folder / "styles" / style for style in ("dark", "anime")}
+        return components, install_styles(components.transformer, styles)
+
+    return load_model
+
+
+@pytest.fixture(scope="session")
+def fine(load):
+    return load("fine")
+
+
+@pytest.fixture(scope="session")
+def coarse(load):
+    return load("coarse")
+
+
+@pytest.fixture
+def denoiser(fine):
+    return Denoiser(*fine)
+
+
+def a_job(**changes):
+    """A small generation, or an edit when it has images."""
+    fields = {
+        "request_id": "r",
+        "owner": "key_1",
+        "prompt": "a red boat on a calm sea",
+        "width_px": 64,
+        "height_px": 64,
+        "num_inference_steps": 2,
+        "seed": 1,
+        "guidance_scale": 1.0,
+        "lora": None,
+        "lora_strength": 0.6,
+        "deadline_s": 60.0,
+    }
+    if "images" in changes:
+        fields["strength"] = None
+        return EditJob(**fields | changes)
+    return GenerateJob(**fields | changes)
+
+
+def a_gradient(width_px, height_px, turn=0):
+    """A smooth picture, the same whenever it is asked for."""
+    across = torch.linspace(0, 255, width_px).expand(height_px, width_px)
+    down = torch.linspace(255, 0, height_px).unsqueeze(1).expand(height_px, width_px)
+    flat = torch.full((height_px, width_px), 40.0 * (turn + 1))
+    channels = torch.stack([across, down, flat]).roll(turn, 0)
+    rgb = channels.round().to(torch.uint8).permute(1, 2, 0).contiguous()
+    return Pixels(width_px, height_px, rgb.numpy().tobytes())

@@ -1,0 +1,39 @@
+import pytest
+
+from iris.engine.cost import CostModel, Line
+
+
+def test_a_line_goes_through_both_measured_points():
+    line = Line()
+    line.calibrate([(100, 0.2), (300, 0.4)])
+    assert line.predict_s(100) == pytest.approx(0.2)
+    assert line.predict_s(300) == pytest.approx(0.4)
+    assert line.predict_s(500) == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("points", [[(100, 0.4), (300, 0.2)], [(100, 0.01), (300, 0.9)]])
+def test_noisy_measurements_never_predict_negative_time(points):
+    line = Line()
+    line.calibrate(points)
+    assert line.predict_s(0) >= 0
+    assert line.predict_s(10) >= 0
+    assert line.predict_s(1000) > 0
+
+
+def test_predictions_follow_a_machine_that_became_slower():
+    line = Line(fixed_s=0.1, per_unit_s=0.001)
+    for _ in range(100):
+        line.observe(400, 1.5)  # three times the 0.5 s it was
+    assert line.predict_s(400) == pytest.approx(1.5, rel=0.01)
+    assert line.predict_s(900) == pytest.approx(3.0, rel=0.01)
+
+
+def test_one_outlier_moves_a_prediction_by_a_tenth_of_its_excess():
+    line = Line(fixed_s=0.0, per_unit_s=0.001)
+    line.observe(1000, 11.0)
+    assert line.predict_s(1000) == pytest.approx(2.0)
+
+
+def test_a_picture_costs_its_passes_and_its_decode():
+    cost = CostModel(step=Line(per_unit_s=0.001), decode=Line(per_unit_s=1e-6))
+    assert cost.picture_s(tokens=100, passes=2, steps_left=4, pixels=500_000) == pytest.approx(1.3)

@@ -1,0 +1,69 @@
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+from iris.engine.flow import euler_step, initial_noise, mix, sigma_schedule
+
+SHIFTS = {
+    "dynamic": {"use_dynamic_shifting": True, "shift": 3.0},
+    "linear": {"use_dynamic_shifting": True, "time_shift_type": "linear"},
+    "fixed": {"shift": 7.0},
+    "none": {"shift": 1.0},
+}
+
+
+@pytest.fixture(params=SHIFTS.values(), ids=SHIFTS.keys())
+def scheduler(request):
+    return FlowMatchEulerDiscreteScheduler(**request.param)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 50])
+@pytest.mark.parametrize("strength", [0.05, 0.3, 0.75, 0.999])
+def test_an_edit_starts_at_its_strength_and_takes_every_step(scheduler, strength, steps):
+    sigmas = sigma_schedule(scheduler, steps, 576, strength)
+    assert len(sigmas) == steps + 1
+    assert float(sigmas[0]) == pytest.approx(strength, abs=1e-5)
+    assert float(sigmas[-1]) == 0.0
+    assert bool((sigmas.diff() < 0).all())
+
+
+@pytest.mark.parametrize("steps", [1, 4, 50])
+def test_full_strength_is_exactly_the_schedule_of_a_new_picture(scheduler, steps):
+    assert torch.equal(
+        sigma_schedule(scheduler, steps, 576, 1.0), sigma_schedule(scheduler, steps, 576)
+    )
+    assert float(sigma_schedule(scheduler, steps, 576)[0]) == 1.0
+
+
+def test_noise_is_decided_by_the_seed_alone():
+    cpu = torch.device("cpu")
+    one = initial_noise((1, 4, 3), 7, cpu, torch.float32)
+    torch.manual_seed(99)
+    assert torch.equal(one, initial_noise((1, 4, 3), 7, cpu, torch.float32))
+    assert not torch.equal(one, initial_noise((1, 4, 3), 8, cpu, torch.float32))
+    assert torch.equal(one.bfloat16(), initial_noise((1, 4, 3), 7, cpu, torch.bfloat16))
+
+
+def test_the_largest_seed_is_a_seed():
+    initial_noise((1, 2), 2**63 - 1, torch.device("cpu"), torch.float32)
+
+
+def test_mixing_goes_from_the_picture_to_pure_noise():
+    clean, noise = torch.ones(3), torch.full((3,), 5.0)
+    assert torch.equal(mix(clean, noise, 0.0), clean)
+    assert torch.equal(mix(clean, noise, 1.0), noise)
+    assert torch.allclose(mix(clean, noise, 0.25), torch.full((3,), 2.0))
+
+
+def test_a_step_along_the_true_velocity_reaches_the_picture():
+    clean, noise = torch.randn(4), torch.randn(4)
+    at_half = mix(clean, noise, 0.5)
+    reached = euler_step(at_half, noise - clean, torch.tensor(0.5), torch.tensor(0.0))
+    assert torch.allclose(reached, clean, atol=1e-6)
+
+
+def test_a_step_is_computed_in_float32_and_keeps_the_dtype_of_the_latents():
+    latents = torch.full((2,), 1.0, dtype=torch.bfloat16)
+    moved = euler_step(latents, torch.full((2,), -0.5), torch.tensor(1.0), torch.tensor(0.0))
+    assert moved.dtype == torch.bfloat16
+    assert torch.equal(moved.float(), torch.full((2,), 1.5))

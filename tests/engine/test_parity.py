@@ -1,0 +1,181 @@
+"""The engine's picture is the stock pipeline's, for the same components, seed and settings."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from diffusers import Flux2KleinPipeline
+from PIL import Image
+
+from iris.engine.conditioning import Conditioner
+from iris.engine.denoiser import Denoiser
+from iris.engine.flow import unshift
+from iris.engine.latents import Grid
+from tests.engine.conftest import a_gradient, a_job
+
+# peft warns when a second adapter is loaded beside the first, which is what we are after.
+pytestmark = pytest.mark.filterwarnings("ignore:Already found a .peft_config. attribute")
+
+TOLERANCE = 1e-4  # of a decoded picture in 0..1
+
+
+@pytest.fixture(scope="module")
+def stock(folders):
+    """stock(name) -> the library's own pipeline over freshly loaded weights and both styles."""
+    pipelines = {}
+
+    def load(name):
+        if name not in pipelines:
+            folder = folders[name]
+            pipeline = Flux2KleinPipeline.from_pretrained(folder / "weights", dtype=torch.float32)
+            pipeline.register_to_config(is_distilled=False)  # else it ignores guidance
+            pipeline.set_progress_bar_config(disable=True)
+            for style in ("dark", "anime"):
+                pipeline.load_lora_weights(
+                    folder / "styles" / style,
+                    weight_name="pytorch_lora_weights.safetensors",
+                    use_safetensors=True,
+                    adapter_name=style,
+                )
+            pipelines[name] = pipeline
+        return pipelines[name]
+
+    return load
+
+
+def engine_picture(model, job):
+    components, gates = model
+    denoiser = Denoiser(components, gates)
+    (row,) = Conditioner(components, denoiser).rows([job])
+    if isinstance(row, Exception):
+        raise row
+    while not row.is_done:
+        denoiser.step(row)
+    return denoiser.decode(row).permute(1, 2, 0).numpy()
+
+
+def stock_picture(pipeline, components, job, **extra):
+    """The stock call, on the model's own grid, cropped to the size that was asked for."""
+    per_token = components.pixels_per_token
+    grid = Grid.covering(job.width_px, job.height_px, per_token)
+    if job.lora is None:
+        pipeline.disable_lora()
+    else:
+        pipeline.enable_lora()
+        pipeline.set_adapters([job.lora], [job.lora_strength])
+    images = [padded(image, per_token) for image in getattr(job, "images", ())]
+    picture = pipeline(
+        image=images or None,
+        prompt=job.prompt,
+        height=grid.rows * per_token,
+        width=grid.columns * per_token,
+        num_inference_steps=job.num_inference_steps,
+        guidance_scale=job.guidance_scale,
+        generator=torch.Generator("cpu").manual_seed(job.seed),
+        max_sequence_length=components.text_tokens,
+        text_encoder_out_layers=components.text_layers,
+        output_type="np",
+        **extra,
+    ).images[0]
+    return picture[: job.height_px, : job.width_px]
+
+
+def padded(pixels, per_token):
+    """As a PIL image, its last row and column continued to the model's grid."""
+    image = np.frombuffer(pixels.rgb, np.uint8).reshape(pixels.height_px, pixels.width_px, 3)
+    down, right = -pixels.height_px % per_token, -pixels.width_px % per_token
+    return Image.fromarray(np.pad(image, ((0, down), (0, right), (0, 0)), mode="edge"))
+
+
+def references(count):
+    sizes = [(96, 64), (64, 64), (80, 112), (64, 96), (128, 64)]
+    return tuple(a_gradient(w, h, turn) for turn, (w, h) in enumerate(sizes[:count]))
+
+
+SIZES = [(64, 64), (128, 96), (80, 144)]
+STYLES = [(None, 0.6), ("dark", 1.0), ("anime", 0.35)]
+# Every size with every number of references and every style; steps and guidance go round.
+MATRIX = [
+    (size, count, style, (1, 4, 7)[i % 3], (1.0, 2.5)[i % 2])
+    for i, (size, count, style) in enumerate(itertools.product(SIZES, (0, 1, 2, 5), STYLES))
+]
+
+
+@pytest.mark.parametrize("model", ["fine", "coarse"])
+@pytest.mark.parametrize(("size", "count", "style", "steps", "guidance"), MATRIX)
+def test_a_picture_is_the_stock_pipelines(
+    model, size, count, style, steps, guidance, stock, request, parity
+):
+    ours = request.getfixturevalue(model)
+    changes = {
+        "width_px": size[0],
+        "height_px": size[1],
+        "num_inference_steps": steps,
+        "guidance_scale": guidance,
+        "lora": style[0],
+        "lora_strength": style[1],
+        "seed": 11 * count + steps,
+    }
+    if count:
+        changes["images"] = references(count)
+    job = a_job(**changes)
+    expected = stock_picture(stock(model), ours[0], job)
+    difference = float(np.abs(engine_picture(ours, job) - expected).max())
+    parity.append(difference)
+    assert difference <= TOLERANCE
+
+
+@pytest.mark.parametrize("model", ["fine", "coarse"])
+def test_full_strength_is_the_stock_edit(model, stock, request):
+    ours = request.getfixturevalue(model)
+    job = a_job(width_px=96, height_px=80, images=(a_gradient(96, 80),), strength=1.0, lora="dark")
+    expected = stock_picture(stock(model), ours[0], job)
+    assert np.abs(engine_picture(ours, job) - expected).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("strength", [0.2, 0.75])
+def test_partial_strength_is_the_stock_edit_from_the_noised_source(strength, stock, fine):
+    components, _ = fine
+    pipeline = stock("fine")
+    source = a_gradient(96, 80)
+    job = a_job(
+        width_px=96, height_px=80, images=(source,), strength=strength, num_inference_steps=4
+    )
+    with torch.no_grad():
+        image = pipeline.image_processor.preprocess(padded(source, 16))
+        clean = pipeline._encode_vae_image(image, generator=None)
+    noise = torch.randn(clean.shape, generator=torch.Generator("cpu").manual_seed(job.seed))
+    config = pipeline.scheduler.config
+    pipeline_mu = __import__(
+        "diffusers.pipelines.flux2.pipeline_flux2_klein", fromlist=["compute_empirical_mu"]
+    ).compute_empirical_mu
+    start = unshift(config, pipeline_mu(clean.shape[2] * clean.shape[3], 4), strength)
+    expected = stock_picture(
+        pipeline,
+        components,
+        job,
+        latents=(1 - strength) * clean + strength * noise,
+        sigmas=np.linspace(start, start / 4, 4),
+    )
+    assert np.abs(engine_picture(fine, job) - expected).max() <= TOLERANCE
+
+
+def test_the_matrix_can_tell_pictures_apart(fine):
+    """Every setting of the matrix moves the picture far beyond the tolerance."""
+    base = a_job(images=references(2), num_inference_steps=4)
+    changes = [
+        {"seed": 2},
+        {"prompt": "a blue cup"},
+        {"num_inference_steps": 5},
+        {"guidance_scale": 2.5},
+        {"lora": "dark", "lora_strength": 1.0},
+        {"lora": "anime", "lora_strength": 1.0},
+        {"images": references(2)[::-1]},
+        {"images": references(1)},
+    ]
+    before = engine_picture(fine, base)
+    for change in changes:
+        fields = {"images": base.images, "num_inference_steps": 4} | change
+        moved = np.abs(engine_picture(fine, a_job(**fields)) - before).max()
+        assert moved > 20 * TOLERANCE, change
