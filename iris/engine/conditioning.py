@@ -133,8 +133,7 @@ class Conditioner:
 
     def _row(self, job: Job, prompt: Tensor) -> Row:
         images: list[tuple[Tensor, Grid]] = []
-        # Strength 0 returns the source as it is, so nothing looks at its tokens.
-        if isinstance(job, EditJob) and job.strength != 0.0:
+        if isinstance(job, EditJob):
             for pixels in job.images:
                 with metrics.timed("image_encode"):
                     images.append(encode_image(pixels, self._model))

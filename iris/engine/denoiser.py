@@ -75,7 +75,7 @@ class Denoiser:
         shape = (1, channels, grid.rows, grid.columns)
         noise = initial_noise(shape, job.seed, model.device, model.dtype).flatten(2).transpose(1, 2)
         latents = noise
-        if images and strength < 1.0:
+        if strength < 1.0:
             latents = mix(images[0][0], noise, float(sigmas[0]))
         positions = [image_positions(grid)]
         positions += [image_positions(g, reference=i) for i, (_, g) in enumerate(images)]

@@ -29,9 +29,9 @@ from iris.jobs import (
     Job,
     Outcome,
     Picture,
-    Pixels,
     Refusal,
     Ticket,
+    Usage,
 )
 
 _log = logging.getLogger("iris.engine")
@@ -230,6 +230,10 @@ class Engine:
         with self._changed:
             # A ticket may be gone already, with a client that left at once.
             present = [t for t in ticket_ids if t in self._entries]
+            for ticket_id in present:
+                if (source := _unchanged_source(self._entries[ticket_id].job)) is not None:
+                    self._finish(ticket_id, source)
+            present = [t for t in present if not self._entries[t].outcome.done()]
             jobs = [self._entries[t].job for t in present]
         for ticket_id, row in zip(present, self._conditioner.rows(jobs), strict=True):
             if isinstance(row, Exception):
@@ -290,10 +294,8 @@ class Engine:
 
     def _deliver(self, work: Work, entry: _Entry, row: Row) -> None:
         begun = time.monotonic()
-        pixels = self._unchanged_source(entry.job)
-        if pixels is None:
-            with metrics.timed("decode"):
-                pixels = to_pixels(self._denoiser.decode(row))
+        with metrics.timed("decode"):
+            pixels = to_pixels(self._denoiser.decode(row))
         now = time.monotonic()
         started = entry.started_at_s if entry.started_at_s is not None else begun
         picture = Picture(
@@ -307,13 +309,6 @@ class Engine:
         with self._changed:
             self._scheduler.cost.decode.observe(work.pixels, now - begun)
             self._finish(work.ticket_id, picture)
-
-    @staticmethod
-    def _unchanged_source(job: Job) -> Pixels | None:
-        """Strength 0 asks for the source itself; the VAE would only blur it."""
-        if isinstance(job, EditJob) and job.strength == 0.0:
-            return job.images[0]
-        return None
 
     def _fail(self, ticket_id: str, error: Exception) -> None:
         # The exception's text stays out of log and answer: it may quote a prompt.
@@ -360,6 +355,13 @@ class Engine:
 
 def _kind(job: Job) -> str:
     return "edit" if isinstance(job, EditJob) else "generate"
+
+
+def _unchanged_source(job: Job) -> Picture | None:
+    """Strength 0 asks for the source itself: nothing is run, and the VAE would only blur it."""
+    if not isinstance(job, EditJob) or job.strength != 0.0:
+        return None
+    return Picture(job.images[0], job.seed, Usage(0, 0, 0), queue_s=0.0, inference_s=0.0)
 
 
 def _without_text(error: Exception) -> BaseException:

@@ -1,0 +1,367 @@
+import threading
+import time
+from concurrent.futures import wait
+
+import pytest
+import torch
+
+from iris.engine.engine import Engine
+from iris.jobs import Failure, Picture, Pixels, Refusal, Ticket
+from tests.engine.conftest import a_gradient, a_job
+
+
+@pytest.fixture
+def make_engine(fine):
+    """make_engine(**limits) -> a started engine over the fine model; all are closed at the end."""
+    engines = []
+
+    def make(**limits):
+        fields = {"max_waiting": 64, "max_running": 8, "stall_s": 30.0} | limits
+        engine = Engine(*fine, **fields)
+        engine.start()
+        engines.append(engine)
+        return engine
+
+    yield make
+    for engine in engines:
+        engine.close()
+
+
+@pytest.fixture
+def engine(make_engine):
+    return make_engine()
+
+
+def admit(engine, *jobs):
+    tickets = engine.admit(jobs)
+    assert all(isinstance(ticket, Ticket) for ticket in tickets)
+    return [ticket.ticket_id for ticket in tickets]
+
+
+def picture(engine, job):
+    (ticket,) = admit(engine, job)
+    outcome = engine.collect(ticket).result(30)
+    assert isinstance(outcome, Picture), outcome
+    return outcome
+
+
+class Brake:
+    """Holds the step loop inside a step until it is released."""
+
+    def __init__(self, engine, monkeypatch):
+        self.entered, self.released = threading.Event(), threading.Event()
+        self.rows = []
+        step = engine._denoiser.step
+
+        def held(row):
+            self.rows.append(row.job.request_id)
+            self.entered.set()
+            assert self.released.wait(30)
+            step(row)
+
+        monkeypatch.setattr(engine._denoiser, "step", held)
+
+
+@pytest.fixture
+def brake(engine, monkeypatch):
+    brake = Brake(engine, monkeypatch)
+    yield brake
+    brake.released.set()
+
+
+def test_a_picture_has_the_size_and_seed_that_were_asked_for(engine):
+    made = picture(engine, a_job(width_px=80, height_px=48, seed=2**63 - 1))
+    assert (made.pixels.width_px, made.pixels.height_px) == (80, 48)
+    assert len(made.pixels.rgb) == 80 * 48 * 3
+    assert made.seed == 2**63 - 1
+    assert made.inference_s > 0
+    assert made.queue_s >= 0
+
+
+def test_equal_jobs_give_equal_bytes_and_other_seeds_other_pictures(engine):
+    one, two = picture(engine, a_job(seed=5)), picture(engine, a_job(seed=5))
+    assert one.pixels == two.pixels
+    assert picture(engine, a_job(seed=6)).pixels != one.pixels
+
+
+def test_a_picture_does_not_depend_on_who_else_runs(engine):
+    jobs = [
+        a_job(seed=1),
+        a_job(seed=2, lora="dark", lora_strength=1.2, num_inference_steps=5),
+        a_job(seed=3, width_px=96, guidance_scale=3.0, prompt="a blue cup"),
+        a_job(seed=4, images=(a_gradient(64, 64),), strength=0.5, lora="anime"),
+        a_job(seed=5, images=(a_gradient(64, 96), a_gradient(96, 64, 1)), num_inference_steps=3),
+    ]
+    alone = [picture(engine, job).pixels for job in jobs]
+    for order in (jobs, jobs[::-1]):
+        tickets = admit(engine, *order)
+        together = [engine.collect(ticket).result(30).pixels for ticket in tickets]
+        assert together == (alone if order is jobs else alone[::-1])
+
+
+def test_strength_zero_is_the_source_itself(engine):
+    source = a_gradient(64, 48)
+    job = a_job(width_px=64, height_px=48, images=(source,), strength=0.0, seed=9)
+    assert picture(engine, job).pixels == source
+
+
+def test_the_difference_from_the_source_grows_with_strength(engine):
+    source = a_gradient(128, 128)
+    before = levels(source)
+    distances = []
+    for strength in (0.0, 0.1, 0.3, 0.5, 0.75, 1.0):
+        job = a_job(
+            width_px=128, height_px=128, images=(source,), strength=strength,
+            num_inference_steps=8,
+        )  # fmt: skip
+        after = levels(picture(engine, job).pixels)
+        distances.append(float((after - before).abs().mean()))
+    assert distances == sorted(distances)
+    assert distances[0] == 0.0
+    assert distances[-1] > 2 * distances[1] > 0
+
+
+def levels(pixels: Pixels):
+    return torch.frombuffer(bytearray(pixels.rgb), dtype=torch.uint8).float()
+
+
+def test_the_order_of_references_matters(engine):
+    first, second = a_gradient(64, 96), a_gradient(96, 64, 1)
+    one = picture(engine, a_job(images=(first, second)))
+    assert picture(engine, a_job(images=(second, first))).pixels != one.pixels
+
+
+def test_usage_counts_the_models_own_tokens(engine):
+    usage = picture(
+        engine, a_job(width_px=64, height_px=96, images=(a_gradient(64, 64), a_gradient(80, 64)))
+    ).usage
+    assert usage.output_image_tokens == 4 * 6
+    assert usage.input_image_tokens == 16 + 20
+    assert 5 < usage.input_text_tokens < 128
+
+
+def test_a_cancelled_picture_leaves_at_the_next_step_and_frees_its_place(engine, brake):
+    (gone,) = admit(engine, a_job(request_id="gone", num_inference_steps=50))
+    (stays,) = admit(engine, a_job(request_id="stays"))
+    outcome = engine.collect(gone)
+    assert brake.entered.wait(10)
+    engine.cancel(gone)
+    brake.released.set()
+    assert isinstance(outcome.result(10), Failure)
+    assert isinstance(engine.collect(stays).result(10), Picture)
+    assert brake.rows.count("gone") == 1
+    health = engine.health()
+    assert (health.waiting, health.running) == (0, 0)
+
+
+def test_a_picture_cancelled_before_it_ran_never_runs(make_engine, monkeypatch):
+    engine = make_engine(max_running=1)
+    brake = Brake(engine, monkeypatch)
+    (running,) = admit(engine, a_job(request_id="running"))
+    assert brake.entered.wait(10)
+    (waiting,) = admit(engine, a_job(request_id="waiting"))
+    engine.cancel(waiting)
+    brake.released.set()
+    engine.collect(running).result(10)
+    assert engine.drain(10)
+    assert "waiting" not in brake.rows
+
+
+def test_a_preview_finishes_beside_a_final(engine):
+    (final,) = admit(engine, a_job(num_inference_steps=50, width_px=128, height_px=128))
+    (preview,) = admit(engine, a_job(num_inference_steps=1))
+    engine.collect(preview).result(30)
+    assert not engine.collect(final).done()
+    engine.cancel(final)
+
+
+def test_a_deadline_that_passes_ends_the_picture(engine, brake):
+    (late,) = admit(engine, a_job(deadline_s=0.5))
+    outcome = engine.collect(late)
+    assert brake.entered.wait(10)
+    time.sleep(0.6)
+    brake.released.set()
+    failure = outcome.result(10)
+    assert isinstance(failure, Failure)
+    assert failure.code == "backend_timeout"
+
+
+def test_more_work_than_fits_the_deadline_is_refused_at_once(engine, brake):
+    admit(engine, a_job(num_inference_steps=50, deadline_s=1000.0))
+    assert brake.entered.wait(10)
+    predicted = engine.admit([a_job(num_inference_steps=1, deadline_s=1000.0)])[0].predicted_s
+    own = engine._scheduler.cost.picture_s(16 + 128, 1, 1, 64 * 64)
+    # Room for itself, not for what is ahead.
+    (answer,) = engine.admit([a_job(num_inference_steps=1, deadline_s=(predicted + own) / 2)])
+    assert isinstance(answer, Refusal)
+    assert answer.code == "backend_busy"
+    assert 0 < answer.retry_after_s <= predicted
+    for ticket in list(engine._entries):
+        engine.cancel(ticket)
+
+
+def test_a_full_queue_is_busy_and_says_when_to_come_back(make_engine, monkeypatch):
+    engine = make_engine(max_running=1, max_waiting=2)
+    brake = Brake(engine, monkeypatch)
+    tickets = admit(engine, a_job())
+    assert brake.entered.wait(10)
+    tickets += admit(engine, a_job(), a_job())
+    (answer,) = engine.admit([a_job()])
+    assert isinstance(answer, Refusal)
+    assert answer.code == "backend_busy"
+    assert answer.retry_after_s > 0
+    brake.released.set()
+    assert all(isinstance(engine.collect(t).result(30), Picture) for t in tickets)
+
+
+def test_a_picture_no_machine_could_finish_in_time_is_not_called_busy(engine):
+    (answer,) = engine.admit([a_job(num_inference_steps=50, deadline_s=0.001)])
+    assert isinstance(answer, Refusal)
+    assert answer.code == "backend_timeout"
+
+
+def test_one_bad_picture_fails_alone(engine, monkeypatch):
+    step = engine._denoiser.step
+
+    def poisoned(row):
+        if row.job.request_id == "bad":
+            raise RuntimeError("secret prompt text")
+        step(row)
+
+    monkeypatch.setattr(engine._denoiser, "step", poisoned)
+    good, bad, other = admit(engine, a_job(), a_job(request_id="bad"), a_job(num_inference_steps=4))
+    failure = engine.collect(bad).result(30)
+    assert isinstance(failure, Failure)
+    assert failure.code == "backend_error"
+    assert "secret" not in failure.message
+    assert isinstance(engine.collect(good).result(30), Picture)
+    assert isinstance(engine.collect(other).result(30), Picture)
+
+
+def test_the_text_of_an_exception_is_never_logged(engine, monkeypatch, caplog):
+    def poisoned(row):
+        raise RuntimeError(row.job.prompt)
+
+    monkeypatch.setattr(engine._denoiser, "step", poisoned)
+    (bad,) = admit(engine, a_job(prompt="a very private wish"))
+    engine.collect(bad).result(30)
+    assert "RuntimeError" in caplog.text
+    assert "private" not in caplog.text
+
+
+def test_a_picture_that_is_not_finite_is_never_delivered(engine, monkeypatch):
+    step = engine._denoiser.step
+
+    def poisoned(row):
+        step(row)
+        row.latents[:] = float("nan")
+
+    monkeypatch.setattr(engine._denoiser, "step", poisoned)
+    (ticket,) = admit(engine, a_job())
+    failure = engine.collect(ticket).result(30)
+    assert isinstance(failure, Failure)
+    assert failure.code == "backend_error"
+
+
+def test_out_of_memory_is_unavailable_not_broken(engine, monkeypatch):
+    def full(row):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(engine._denoiser, "step", full)
+    (ticket,) = admit(engine, a_job())
+    assert engine.collect(ticket).result(30).code == "backend_unavailable"
+
+
+def test_a_style_that_is_not_loaded_is_refused(engine):
+    (answer,) = engine.admit([a_job(lora="sepia")])
+    assert isinstance(answer, Refusal)
+
+
+def test_an_unknown_ticket_is_a_failure_not_an_exception(engine):
+    assert isinstance(engine.collect("nonsense").result(1), Failure)
+    engine.cancel("nonsense")
+
+
+def test_a_delivered_picture_is_let_go_of(engine):
+    (ticket,) = admit(engine, a_job())
+    engine.collect(ticket).result(30)
+    engine.cancel(ticket)
+    assert engine._entries == {}
+
+
+def test_a_picture_nobody_collects_is_dropped(engine, monkeypatch):
+    monkeypatch.setattr("iris.engine.engine._UNCOLLECTED_S", 0.0)
+    (ticket,) = admit(engine, a_job(num_inference_steps=1))
+    engine.collect(ticket).result(30)
+    picture(engine, a_job())  # the loop runs again
+    with engine._changed:
+        engine._let_go(time.monotonic())
+    assert engine._entries == {}
+
+
+def test_draining_refuses_new_pictures_and_finishes_the_others(engine, brake):
+    tickets = admit(engine, a_job(), a_job(num_inference_steps=4))
+    assert brake.entered.wait(10)
+    assert not engine.drain(0.01)
+    (answer,) = engine.admit([a_job()])
+    assert isinstance(answer, Refusal)
+    assert answer.code == "backend_unavailable"
+    assert not engine.health().ready
+    assert engine.health().alive
+    brake.released.set()
+    assert engine.drain(30)
+    assert all(isinstance(engine.collect(t).result(1), Picture) for t in tickets)
+
+
+def test_closing_fails_what_is_still_open(make_engine, monkeypatch):
+    engine = make_engine()
+    brake = Brake(engine, monkeypatch)
+    (ticket,) = admit(engine, a_job(num_inference_steps=50))
+    outcome = engine.collect(ticket)
+    assert brake.entered.wait(10)
+    threading.Timer(0.1, brake.released.set).start()
+    engine.close()
+    assert outcome.result(1).code == "backend_unavailable"
+    assert not engine.health().ready
+
+
+def test_a_step_that_hangs_is_neither_alive_nor_ready(make_engine, monkeypatch):
+    engine = make_engine(stall_s=0.2)
+    assert engine.health().alive
+    brake = Brake(engine, monkeypatch)
+    (ticket,) = admit(engine, a_job())
+    assert brake.entered.wait(10)
+    time.sleep(0.3)
+    health = engine.health()
+    assert not health.alive
+    assert not health.ready
+    brake.released.set()
+    engine.collect(ticket).result(10)
+    assert engine.health().ready
+
+
+def test_an_engine_that_was_not_started_is_alive_and_not_ready(fine):
+    engine = Engine(*fine, max_waiting=1, max_running=1, stall_s=1.0)
+    health = engine.health()
+    assert health.alive
+    assert not health.ready
+    (answer,) = engine.admit([a_job()])
+    assert isinstance(answer, Refusal)
+    engine.close()
+
+
+def test_admissions_from_many_threads_all_get_their_own_picture(engine):
+    outcomes = {}
+
+    def ask(seed):
+        (ticket,) = admit(engine, a_job(seed=seed))
+        outcomes[seed] = engine.collect(ticket)
+
+    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    wait(outcomes.values(), 30)
+    assert [outcomes[seed].result().seed for seed in range(12)] == list(range(12))
+    assert len({outcome.result().pixels.rgb for outcome in outcomes.values()}) == 12
