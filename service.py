@@ -7,6 +7,7 @@ the engine through `EngineDispatcher`.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 from contextlib import suppress
@@ -18,9 +19,12 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # nobody is told that this server runs
 
 import bentoml
+import uvicorn.config
 from pydantic import TypeAdapter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from iris.accounts.db import Database
+from iris.accounts.first_key import ensure_first_key
 from iris.accounts.keys import KeyRing
 from iris.api.app import create_app
 from iris.config import Settings
@@ -45,14 +49,20 @@ from iris.jobs import (
     Refusal,
     Ticket,
 )
+from iris.store.bento import declare_models
 from iris.store.importer import ensure_registered
 from iris.store.registry import load_registry
+from iris.welcome import welcome
 
 _log = logging.getLogger("iris")
 
 settings = Settings.from_env()
 registry = load_registry(settings.registry)
 ensure_registered(registry, progress=lambda line: print(line, flush=True))
+
+# Every HTTP server of this process speaks through our protocol, which bounds what uvicorn leaves
+# unbounded; BentoML offers no setting for it.
+uvicorn.config.HTTP_PROTOCOLS["auto"] = "iris.api.protocol:BoundedH11Protocol"
 
 _STALL_S = 60.0  # a single step that takes longer means the device hangs
 _COLLECT_POLL_S = 0.25  # how soon a front that died is noticed
@@ -65,10 +75,18 @@ _ERRORS: dict[str, type[IrisError]] = {
 }
 
 
-class _Engine:
+@bentoml.service(
+    name="iris_engine",
+    workers=1,  # tickets live in one process
+    threads=4,
+    traffic={"timeout": _TRAFFIC_TIMEOUT_S},
+    # BentoML closes a session after 100 requests or 300 s with calls in flight otherwise.
+    runner_connection={"max_requests": 10**9, "max_age": 1e9},
+    logging={"access": {"enabled": False}},
+)
+@declare_models(registry)
+class IrisEngine:
     """One device, one copy of the weights. Answers with values only: BentoML masks exceptions."""
-
-    base = bentoml.models.BentoModel(registry.base.tag)
 
     def __init__(self) -> None:
         if os.environ.get("BENTOML_NO_UDS"):
@@ -82,14 +100,12 @@ class _Engine:
         from iris.engine.engine import Engine
         from iris.engine.loader import choose_device, choose_dtype, load_components
         from iris.engine.lora import install_styles
-        from iris.store.importer import resolve
+        from iris.store.resolver import resolve
 
         torch.set_num_threads(settings.cpu_threads or len(os.sched_getaffinity(0)))
         models = resolve(registry)
         device = choose_device(settings.device)
-        components = load_components(
-            models.base_path, device, choose_dtype(settings.dtype, device)
-        )
+        components = load_components(models.base_path, device, choose_dtype(settings.dtype, device))
         gates = install_styles(
             components.transformer, {style.name: style.path for style in models.styles}
         )
@@ -142,21 +158,6 @@ class _Engine:
         self._engine.close()
 
 
-# The build finds models only as attributes of the service class, one each.
-for _style in registry.styles:
-    setattr(_Engine, f"lora_{_style.name}", bentoml.models.BentoModel(_style.tag))
-
-IrisEngine = bentoml.service(
-    name="iris_engine",
-    workers=1,  # tickets live in one process
-    threads=4,
-    traffic={"timeout": _TRAFFIC_TIMEOUT_S},
-    # BentoML closes a session after 100 requests or 300 s with calls in flight otherwise.
-    runner_connection={"max_requests": 10**9, "max_age": 1e9},
-    logging={"access": {"enabled": False}},
-)(_Engine)
-
-
 class EngineDispatcher:
     """iris.api.dispatch.Dispatcher over BentoML's proxy of the engine."""
 
@@ -195,9 +196,7 @@ class EngineDispatcher:
             raise _unreachable(error) from None
 
     async def _admit(self, job: Job) -> Admission:
-        admit = (
-            self._engine.admit_edit if isinstance(job, EditJob) else self._engine.admit_generate
-        )
+        admit = self._engine.admit_edit if isinstance(job, EditJob) else self._engine.admit_generate
         try:
             (answer,) = await admit([job])
         except Exception as error:
@@ -228,7 +227,8 @@ def _unreachable(error: Exception) -> BackendUnavailable:
     return BackendUnavailable("The engine is not there right now. Try again shortly.")
 
 
-app = create_app(settings, registry.catalog(), keys=KeyRing(settings), decoder=Decoder(settings))
+database = Database(settings.database_url)
+app = create_app(settings, registry.catalog(), keys=KeyRing(database), decoder=Decoder(settings))
 
 
 class OwnEveryPath:
@@ -239,7 +239,7 @@ class OwnEveryPath:
         self._front = front
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        target = self._front if scope["type"] == "http" else self._bentoml
+        target = self._bentoml if scope["type"] == "lifespan" else self._front
         await target(scope, receive, send)
 
 
@@ -256,7 +256,24 @@ class EpithreIris:
     engine = bentoml.depends(IrisEngine)
 
     def __init__(self) -> None:
+        self._key_file, self._first_secret = ensure_first_key(database, settings.home)
         app.state.dispatcher = EngineDispatcher(self.engine)
+
+    @bentoml.on_startup
+    async def announce(self) -> None:
+        self._announcing = asyncio.ensure_future(self._announce())
+
+    async def _announce(self) -> None:
+        """Say where the service is as soon as it can paint."""
+        while True:
+            with suppress(BackendUnavailable):
+                if (await app.state.dispatcher.health()).ready:
+                    break
+            await asyncio.sleep(0.2)
+        url = json.loads(os.environ.get("BENTOML_RUNNER_MAP", "{}")).get(
+            EpithreIris.name, "http://localhost:3000"
+        )
+        print(welcome(url, self._key_file, self._first_secret), flush=True)
 
 
 EpithreIris.add_asgi_middleware(OwnEveryPath, front=app)

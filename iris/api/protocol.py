@@ -1,0 +1,76 @@
+"""HTTP/1.1 on the wire: requests whose headers never end are ended, and what is not HTTP at all
+is answered in the same envelope as everything else.
+
+uvicorn bounds neither the time a request line may take nor the shape of its own 400.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from iris.api.errors import envelope, new_request_id
+from iris.errors import InvalidRequest
+
+HEADER_TIMEOUT_S = 20.0
+
+
+class BoundedH11Protocol(H11Protocol):
+    """uvicorn's protocol with a time limit for the headers of every request."""
+
+    header_timeout_s = HEADER_TIMEOUT_S
+    _header_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._headers_are_here()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._header_timer is None and self._is_between_requests():
+            self._await_headers()  # a kept-alive connection starts its next request
+        super().data_received(data)
+        if not self._is_between_requests():
+            self._headers_are_here()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer bytes that are no HTTP request, or headers over 64 KiB."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.close()  # an answer is already under way
+            return
+        error = InvalidRequest(
+            "This is not a valid HTTP/1.1 request, or its headers are over 64 KiB."
+        )
+        body = json.dumps(envelope(error)).encode()
+        headers = [
+            ("content-type", "application/json"),
+            ("content-length", str(len(body))),
+            ("x-request-id", new_request_id()),
+            ("connection", "close"),
+        ]
+        for event in (
+            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    def _is_between_requests(self) -> bool:
+        cycle: Any = self.cycle  # None before the first request
+        return cycle is None or cycle.response_complete
+
+    def _await_headers(self) -> None:
+        self._header_timer = self.loop.call_later(self.header_timeout_s, self.transport.close)
+
+    def _headers_are_here(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
