@@ -11,7 +11,7 @@ import json
 import logging
 import os
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 # libgomp reads these when torch loads it: threads that wait must not spin on busy cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from iris.accounts.db import Database
 from iris.accounts.first_key import ensure_first_key
-from iris.accounts.keys import KeyRing
+from iris.accounts.keys import Key, KeyRing
 from iris.api.app import create_app
 from iris.config import Settings
 from iris.errors import (
@@ -64,6 +64,7 @@ ensure_registered(registry, progress=lambda line: print(line, flush=True))
 # unbounded; BentoML offers no setting for it.
 uvicorn.config.HTTP_PROTOCOLS["auto"] = "iris.api.protocol:BoundedH11Protocol"
 
+_FRONT = "epithre_iris"
 _STALL_S = 60.0  # a single step that takes longer means the device hangs
 _COLLECT_POLL_S = 0.25  # how soon a front that died is noticed
 _TRAFFIC_TIMEOUT_S = int(settings.deadline_s) + 120  # ours always comes first
@@ -95,14 +96,12 @@ class IrisEngine:
                 "can run code in it. Unset it."
             )
         # Imported here so that the arbiter and the front never pay for torch.
-        import torch
-
         from iris.engine.engine import Engine
-        from iris.engine.loader import choose_device, choose_dtype, load_components
+        from iris.engine.loader import choose_device, choose_dtype, load_components, use_threads
         from iris.engine.lora import install_styles
         from iris.store.resolver import resolve
 
-        torch.set_num_threads(settings.cpu_threads or len(os.sched_getaffinity(0)))
+        use_threads(settings.cpu_threads or len(os.sched_getaffinity(0)))
         models = resolve(registry)
         device = choose_device(settings.device)
         components = load_components(models.base_path, device, choose_dtype(settings.dtype, device))
@@ -167,6 +166,7 @@ class EngineDispatcher:
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine.to_async
+        self._tasks: set[asyncio.Task[None]] = set()  # the event loop keeps only weak references
 
     async def run(self, job: Job) -> Picture:
         admission = asyncio.ensure_future(self._admit(job))
@@ -192,8 +192,8 @@ class EngineDispatcher:
     async def health(self) -> EngineHealth:
         try:
             return self._health.validate_python(await self._engine.health())
-        except Exception as error:
-            raise _unreachable(error) from None
+        except Exception:
+            raise BackendUnavailable("The engine does not answer.") from None
 
     async def _admit(self, job: Job) -> Admission:
         admit = self._engine.admit_edit if isinstance(job, EditJob) else self._engine.admit_generate
@@ -214,8 +214,6 @@ class EngineDispatcher:
         with suppress(Exception):  # an engine that is gone has no picture to cancel either
             await self._engine.cancel(ticket_id)
 
-    _tasks: set[asyncio.Task[None]] = set()
-
     def _background(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
@@ -227,8 +225,17 @@ def _unreachable(error: Exception) -> BackendUnavailable:
     return BackendUnavailable("The engine is not there right now. Try again shortly.")
 
 
-database = Database(settings.database_url)
-app = create_app(settings, registry.catalog(), keys=KeyRing(database), decoder=Decoder(settings))
+class FrontKeys:
+    """The key ring, opened by the front alone: neither a build nor the engine needs a database."""
+
+    ring: KeyRing
+
+    async def authenticate(self, token: str) -> Key:
+        return await self.ring.authenticate(token)
+
+
+keys = FrontKeys()
+app = create_app(settings, registry.catalog(), keys=keys, decoder=Decoder(settings))
 
 
 class OwnEveryPath:
@@ -244,7 +251,7 @@ class OwnEveryPath:
 
 
 @bentoml.service(
-    name="epithre_iris",
+    name=_FRONT,
     workers=1,
     traffic={"timeout": _TRAFFIC_TIMEOUT_S},
     logging={"access": {"enabled": False}},
@@ -256,7 +263,9 @@ class EpithreIris:
     engine = bentoml.depends(IrisEngine)
 
     def __init__(self) -> None:
+        database = Database(settings.database_url)
         self._key_file, self._first_secret = ensure_first_key(database, settings.home)
+        keys.ring = KeyRing(database)
         app.state.dispatcher = EngineDispatcher(self.engine)
 
     @bentoml.on_startup
@@ -265,15 +274,14 @@ class EpithreIris:
 
     async def _announce(self) -> None:
         """Say where the service is as soon as it can paint."""
-        while True:
-            with suppress(BackendUnavailable):
-                if (await app.state.dispatcher.health()).ready:
-                    break
+        ready = False
+        while not ready:
             await asyncio.sleep(0.2)
-        url = json.loads(os.environ.get("BENTOML_RUNNER_MAP", "{}")).get(
-            EpithreIris.name, "http://localhost:3000"
-        )
+            with suppress(BackendUnavailable):
+                ready = (await app.state.dispatcher.health()).ready
+        services = json.loads(os.environ.get("BENTOML_RUNNER_MAP", "{}"))
+        url = services.get(_FRONT, "http://localhost:3000")
         print(welcome(url, self._key_file, self._first_secret), flush=True)
 
 
-EpithreIris.add_asgi_middleware(OwnEveryPath, front=app)
+cast(Any, EpithreIris).add_asgi_middleware(OwnEveryPath, front=app)

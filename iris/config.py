@@ -67,9 +67,10 @@ class Settings:
             if not low <= value <= high:
                 raise ConfigError(f"IRIS_{name.upper()}={value} must be between {low} and {high}.")
         for name, allowed in _CHOICES:
-            if getattr(self, name) not in allowed:
+            value = getattr(self, name)
+            if value not in allowed:
                 raise ConfigError(
-                    f"IRIS_{name.upper()}={getattr(self, name)!r} must be one of {', '.join(allowed)}."
+                    f"IRIS_{name.upper()}={value!r} must be one of {', '.join(allowed)}."
                 )
         if self.metrics_bind:
             host, _, port = self.metrics_bind.rpartition(":")
@@ -80,10 +81,12 @@ class Settings:
 
 
 _REGISTRY = Path(__file__).resolve().parent.parent / "models" / "registry.toml"
+# Every admitted picture holds one of the 100 connections that BentoML keeps between the two
+# processes, and admitting and cancelling need some as well.
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("deadline_s", 1.0, 86_400.0),
-    ("max_waiting", 1, 100_000),
-    ("max_running", 1, 1_024),
+    ("max_waiting", 1, 64),
+    ("max_running", 1, 16),
     ("cpu_threads", 0, 1_024),
     ("decode_workers", 1, 64),
     ("decode_timeout_s", 0.1, 600.0),

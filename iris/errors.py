@@ -72,7 +72,7 @@ class UnsupportedMediaType(InvalidRequest):
 
 
 class BackendBusy(IrisError):
-    """More work waits than can be finished before the deadline; `retry_after_s` says when to return."""
+    """More work waits than can be finished in time; `retry_after_s` says when to come back."""
 
     code = "backend_busy"
 

@@ -11,9 +11,10 @@ import json
 from typing import Any
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
-from iris.api.errors import envelope, new_request_id
+from iris.api.errors import answer_for, envelope
+from iris.api.record import RequestRecord
 from iris.errors import InvalidRequest
 
 HEADER_TIMEOUT_S = 20.0
@@ -48,15 +49,16 @@ class BoundedH11Protocol(H11Protocol):
         error = InvalidRequest(
             "This is not a valid HTTP/1.1 request, or its headers are over 64 KiB."
         )
+        status = answer_for(InvalidRequest).status
         body = json.dumps(envelope(error)).encode()
         headers = [
             ("content-type", "application/json"),
             ("content-length", str(len(body))),
-            ("x-request-id", new_request_id()),
+            ("x-request-id", RequestRecord(method="").request_id),
             ("connection", "close"),
         ]
         for event in (
-            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+            h11.Response(status_code=status, headers=headers, reason=STATUS_PHRASES[status]),
             h11.Data(data=body),
             h11.EndOfMessage(),
         ):

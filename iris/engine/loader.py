@@ -44,6 +44,11 @@ class Components:
     dtype: torch.dtype
 
 
+def use_threads(count: int) -> None:
+    """Let torch use `count` CPU threads; its own default oversubscribes busy cores."""
+    torch.set_num_threads(count)
+
+
 def choose_device(device: str) -> torch.device:
     """`auto` means CUDA where there is one."""
     if device == "auto":

@@ -1,0 +1,190 @@
+"""The Bento model store, as far as this house needs it: find, stage and publish exact versions.
+
+BentoML is imported inside the functions, so that reading the registry stays cheap.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from iris.errors import StoreError
+from iris.store.digest import BENTO_FILE, ModelFile
+from iris.store.registry import Registry, StyleEntry
+
+if TYPE_CHECKING:
+    from bentoml.models import BentoModel
+
+_STAGING_PREFIX = "iris-import-"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A model in the store, and what was written down when it was imported."""
+
+    tag: str
+    path: Path
+    labels: Mapping[str, str]
+    sizes: Mapping[str, int]  # bytes of every file, by path
+
+
+def store_path() -> Path:
+    """The folder of the model store in use.
+
+    That is `$BENTOML_HOME/models`, or the bento's own `models` folder inside a container.
+    """
+    from bentoml._internal.configuration.containers import BentoMLContainer
+
+    return Path(BentoMLContainer.model_store.get()._path)
+
+
+def find(tag: str) -> StoredModel | None:
+    """The stored model with exactly this tag, or None.
+
+    A folder without model.yaml is what a killed `bentoml models pull` leaves: it counts as absent.
+
+    Raises:
+        StoreError: its model.yaml cannot be read or is of another model.
+    """
+    # `bentoml.models.get` takes the beginning of a version too: 1.0.0 would find 1.0.0-rc1
+    path = _folder(tag)
+    if not (path / BENTO_FILE).is_file():
+        return None
+    from bentoml._internal.models import Model
+
+    try:
+        info = Model.from_path(path).info
+        sizes: Any = info.metadata.get("files")
+    except Exception as error:  # YAML, cattrs and BentoML each have their own
+        raise _unusable(tag, path, f"its {BENTO_FILE} cannot be read") from error
+    if str(info.tag) != tag:
+        raise _unusable(tag, path, f"its {BENTO_FILE} says {info.tag}")
+    if not isinstance(sizes, dict):
+        raise _unusable(tag, path, "it was not put there by `iris models import`")
+    return StoredModel(tag, path, dict(info.labels), sizes)
+
+
+def stage(
+    tag: str,
+    files: tuple[ModelFile, ...],
+    source: Path,
+    labels: Mapping[str, str],
+    metadata: Mapping[str, str | int],
+) -> Path:
+    """Copy a model to where `publish` can move it from; returns the folder.
+
+    Call it and `publish` under the import lock.
+    """
+    # BentoML reports every saved model to its makers unless it is told not to
+    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+    import bentoml
+    from bentoml._internal.models import ModelStore
+
+    staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=_staging_home()))
+    # BentoML writes the description of the model; the files go in after it, because going through
+    # BentoML would copy them twice, the first time into /tmp
+    with bentoml.models.create(
+        tag,
+        labels=dict(labels),
+        metadata={**metadata, "files": {file.path: file.size_bytes for file in files}},
+        _model_store=ModelStore(staging),
+    ):
+        pass
+    name, _, version = tag.partition(":")
+    folder = staging / name / version
+    for file in files:
+        _copy(source / file.path, folder / file.path)
+    return folder
+
+
+def publish(tag: str, staged: Path) -> None:
+    """Move a staged model into the store, whole or not at all.
+
+    Raises:
+        StoreError: the store and its tmp folder are on different file systems.
+    """
+    # BentoML's own save copies into the final folder, where a killed process leaves half a model
+    target = _folder(tag)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        shutil.rmtree(target)  # no model.yaml in it, see find
+    try:
+        staged.rename(target)
+    except OSError as error:
+        raise StoreError(
+            f"{tag} cannot be moved from {staged} to {target} ({error.strerror}). Both must be on "
+            "one writable file system: set BENTOML_HOME to a folder on it."
+        ) from error
+    # which version is the latest is asked by nobody here; BentoML works it out again when needed
+    (target.parent / "latest").unlink(missing_ok=True)
+
+
+def clear_staging() -> None:
+    """Remove what killed or finished imports left. Call it under the import lock only."""
+    for folder in _staging_home().glob(f"{_STAGING_PREFIX}*"):
+        shutil.rmtree(folder)
+
+
+def lock_path() -> Path:
+    """The file whose lock an import holds."""
+    return store_path().parent / "iris-import.lock"
+
+
+def bento_models(registry: Registry) -> dict[str, BentoModel]:
+    """Every registered model under the name of a class attribute: model_base, model_style_<name>.
+
+    They are references, which need not be in the store yet.
+    """
+    from bentoml.models import BentoModel
+
+    return {
+        f"model_style_{entry.name.replace('-', '_')}"
+        if isinstance(entry, StyleEntry)
+        else "model_base": BentoModel(entry.tag)
+        for entry in registry.entries
+    }
+
+
+def declare_models(registry: Registry) -> Callable[[type[T]], type[T]]:
+    """Class decorator, below `@bentoml.service`: a bento of the class holds the registered models.
+
+    `bentoml build` finds models only as class attributes; this sets one for each entry.
+    """
+
+    def declare(cls: type[T]) -> type[T]:
+        for name, model in bento_models(registry).items():
+            setattr(cls, name, model)
+        return cls
+
+    return declare
+
+
+def _folder(tag: str) -> Path:
+    name, _, version = tag.partition(":")
+    return store_path() / name / version
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def _staging_home() -> Path:
+    # not inside the store: BentoML takes every folder there for a model
+    home = store_path().parent / "tmp"
+    home.mkdir(parents=True, exist_ok=True)
+    return home
+
+
+def _unusable(tag: str, path: Path, why: str) -> StoreError:
+    return StoreError(
+        f"{tag} in the Bento model store ({path}) cannot be used: {why}. Remove it with "
+        f"`bentoml models delete {tag} -y`, then run `iris models import`."
+    )

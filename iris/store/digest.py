@@ -1,0 +1,90 @@
+"""What a model folder holds, and the one SHA-256 that stands for all of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from iris.errors import StoreError
+
+# An allow-list: of the formats in use only pickles and Python files run code when they are loaded,
+# but the next format to do so has no name yet.
+ALLOWED_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".md", ".jinja", ".model"})
+ALLOWED_NAMES = frozenset({"LICENSE", "NOTICE", "README", ".gitattributes"})
+BENTO_FILE = "model.yaml"  # written by BentoML beside the files of a stored model
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """One file of a model folder; `path` is relative to the folder, with slashes."""
+
+    path: str
+    size_bytes: int
+
+
+def list_files(folder: Path) -> tuple[ModelFile, ...]:
+    """Every file of a model folder, sorted by path; BentoML's own model.yaml is left out.
+
+    Raises:
+        StoreError: there is no such folder, it is empty, or it holds a link, a special file or a
+            file of a kind that is not safe to load.
+    """
+    if not folder.is_dir():
+        raise StoreError(f"{folder} is not a folder. A model is a folder of safetensors and JSON.")
+    files = tuple(sorted(_walk(folder, folder), key=lambda file: file.path.encode()))
+    if not files:
+        raise StoreError(f"{folder} is empty. A model is a folder of safetensors and JSON.")
+    return files
+
+
+def folder_sha256(folder: Path) -> str:
+    """The hash of a model folder: of every file's path and content, and of nothing else.
+
+    It is the SHA-256 over the lines `path NUL sha256(content) LF`, sorted by path.
+
+    Raises:
+        StoreError: as `list_files`, or a file cannot be read.
+    """
+    total = hashlib.sha256()
+    for file in list_files(folder):
+        try:
+            with (folder / file.path).open("rb") as stream:
+                content = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise StoreError(f"{folder / file.path} cannot be read ({error.strerror}).") from error
+        total.update(f"{file.path}\0{content}\n".encode())
+    return total.hexdigest()
+
+
+def _walk(folder: Path, root: Path) -> Iterator[ModelFile]:
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be read ({error.strerror}).") from error
+    for entry in entries:
+        path = Path(entry.path).relative_to(root).as_posix()
+        if entry.is_symlink():
+            raise StoreError(
+                f"{root}: {path} is a symbolic link, and a model must hold its own files. "
+                "Copy the folder with `cp -rL`."
+            )
+        if entry.is_dir():
+            yield from _walk(Path(entry.path), root)
+        elif path != BENTO_FILE:
+            if not entry.is_file():
+                raise StoreError(f"{root}: {path} is not a plain file. Remove it.")
+            _check_kind(root, path)
+            yield ModelFile(path, entry.stat().st_size)
+
+
+def _check_kind(root: Path, path: str) -> None:
+    name = path.rsplit("/", 1)[-1]
+    if name not in ALLOWED_NAMES and Path(name).suffix not in ALLOWED_SUFFIXES:
+        raise StoreError(
+            f"{root}: {path} may not be part of a model, because loading it could run code or is "
+            f"not needed. Allowed are {', '.join(sorted(ALLOWED_SUFFIXES | ALLOWED_NAMES))}; "
+            "convert weights to safetensors."
+        )

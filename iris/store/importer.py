@@ -1,0 +1,121 @@
+"""Import: every registered model is in the Bento model store under its exact version."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from iris.errors import StoreError
+from iris.store import bento
+from iris.store.digest import ModelFile, folder_sha256, list_files
+from iris.store.lora import check_lora, lora_file
+from iris.store.registry import Entry, Registry, StyleEntry
+from iris.store.resolver import check_base, resolve
+
+Progress = Callable[[str], None]
+
+
+def ensure_registered(registry: Registry, progress: Progress) -> tuple[str, ...]:
+    """Import what is missing and check the rest; returns the tags that were imported.
+
+    Nothing is written where nothing is missing, so a built bento needs neither sources nor a
+    writable store. Several processes may do this at once: one imports, the others wait. A process
+    that is killed leaves no half model in the store.
+
+    Raises:
+        StoreError: a source is absent or not what the registry says, or a stored model is not.
+    """
+    imported = []
+    if _missing(registry):
+        with _import_lock(progress):
+            bento.clear_staging()
+            try:
+                for entry in _missing(registry):  # again: another process may have been faster
+                    _import(entry, registry, progress)
+                    imported.append(entry.tag)
+            finally:
+                bento.clear_staging()
+    resolve(registry)
+    return tuple(imported)
+
+
+def _missing(registry: Registry) -> tuple[Entry, ...]:
+    return tuple(entry for entry in registry.entries if bento.find(entry.tag) is None)
+
+
+@contextmanager
+def _import_lock(progress: Progress) -> Iterator[None]:
+    path = bento.lock_path()
+    try:
+        file = path.open("a")
+    except OSError as error:
+        raise StoreError(
+            f"Models are missing from the Bento model store, and {path} cannot be written "
+            f"({error.strerror}). Run `iris models import` as a user who can write there, and "
+            "build the bento again if this is one."
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("waiting for an import by another process")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield  # closing the file frees the lock, and so does the end of the process
+
+
+def _import(entry: Entry, registry: Registry, progress: Progress) -> None:
+    if not entry.source.is_dir():
+        raise StoreError(
+            f"{entry.tag} is not in the Bento model store ({bento.store_path()}), and its source "
+            f"{entry.source} is not there either. Put the model's files there and run "
+            "`iris models import`; inside a bento, import first and build again."
+        )
+    files = list_files(entry.source)
+    megabytes = sum(file.size_bytes for file in files) / 1e6
+    progress(f"importing {entry.tag} from {entry.source} ({megabytes:.1f} MB)")
+    actual = folder_sha256(entry.source)
+    if actual != entry.sha256:
+        raise StoreError(
+            f"{entry.source} is not the model that {registry.path} names {entry.tag}: its sha256 "
+            f"is {actual}, registered is {entry.sha256}. Restore the files; or, if this is a new "
+            "model, register it under a new version with the new sha256."
+        )
+    metadata = _check_content(entry, entry.source, registry)
+    staged = _stage(entry, files, metadata)
+    if folder_sha256(staged) != entry.sha256:
+        raise StoreError(
+            f"The copy of {entry.tag} differs from its source {entry.source}: the files changed "
+            "meanwhile, or a disk is failing. Run `iris models import` again."
+        )
+    bento.publish(entry.tag, staged)
+
+
+def _check_content(entry: Entry, folder: Path, registry: Registry) -> dict[str, str | int]:
+    metadata: dict[str, str | int] = {"description": entry.description}
+    if isinstance(entry, StyleEntry):
+        base = bento.find(entry.base)
+        if base is None:  # the base comes first among the entries
+            raise StoreError(f"{entry.tag} needs {entry.base}, which is not in the store.")
+        metadata["modules"] = check_lora(
+            lora_file(folder),
+            rank=entry.rank,
+            base_weights=check_base(base.path),
+        )
+    else:
+        check_base(folder)
+    return metadata
+
+
+def _stage(entry: Entry, files: tuple[ModelFile, ...], metadata: dict[str, str | int]) -> Path:
+    labels = {"kind": "base", "name": entry.name, "sha256": entry.sha256}
+    if isinstance(entry, StyleEntry):
+        labels |= {"kind": "style", "base": entry.base, "rank": str(entry.rank)}
+    try:
+        return bento.stage(entry.tag, files, entry.source, labels, metadata)
+    except OSError as error:
+        raise StoreError(
+            f"{entry.tag} cannot be copied into {bento.store_path().parent} ({error.strerror}). "
+            "Make room or set BENTOML_HOME to a folder that can be written, and import again."
+        ) from error

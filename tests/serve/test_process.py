@@ -1,0 +1,210 @@
+"""The service as processes: what it shows, what it hides, how it fails and how it ends."""
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.serve.conftest import BENTOML, CHECKOUT, body
+
+pytestmark = pytest.mark.serve
+
+IRIS = Path(sys.executable).with_name("iris")
+
+
+@pytest.mark.parametrize(
+    "path", ["/docs.json", "/schema.json", "/metrics", "/assets/x", "/nothing", "/v1/images"]
+)
+def test_every_unknown_path_is_ours_and_in_the_envelope(path, server):
+    reply = httpx.get(server.url + path)
+    assert reply.status_code == 404
+    assert reply.json()["error"]["code"] == "not_found"
+    assert reply.headers["x-request-id"].startswith("req_")
+
+
+@pytest.mark.parametrize("path", ["/admit_generate", "/collect", "/iris_engine/admit_edit"])
+def test_the_engine_cannot_be_reached_from_outside(path, server):
+    headers = {"content-type": "application/vnd.bentoml+pickle"}
+    reply = httpx.post(server.url + path, content=b"cos\nsystem\n(S'true'\ntR.", headers=headers)
+    assert reply.status_code == 404
+    listening = {
+        c.laddr.port
+        for p in server.processes()
+        for c in p.net_connections(kind="inet")
+        if c.status == psutil.CONN_LISTEN
+    }
+    urls = (server.url, server.metrics_url)
+    assert listening >= {httpx.URL(url).port for url in urls}
+    assert not [
+        c
+        for c in server.engine().net_connections(kind="inet")
+        if c.status == psutil.CONN_LISTEN and c.laddr.port not in {httpx.URL(u).port for u in urls}
+    ]
+
+
+def test_wrong_methods_and_media_types_are_in_the_envelope(server):
+    with server.client() as client:
+        wrong_method = client.get("/v1/images/generations")
+        wrong_type = client.post(
+            "/v1/images/generations",
+            content=b"x",
+            headers={"content-type": "application/vnd.bentoml+pickle"},
+        )
+    assert wrong_method.status_code == 405
+    assert wrong_method.headers["allow"]
+    assert wrong_method.json()["error"]["code"] == "method_not_allowed"
+    assert wrong_type.status_code == 415
+    assert wrong_type.json()["error"]["code"] == "unsupported_media_type"
+
+
+def test_the_home_page_loads_nothing_from_elsewhere(server):
+    page = httpx.get(server.url + "/").text
+    assert "epithre-iris" in page
+    assert "src=" not in page
+
+
+def raw(server, data, timeout=10):
+    """Send bytes, return what comes back until the server closes."""
+    url = httpx.URL(server.url)
+    with socket.create_connection((url.host, url.port), timeout=timeout) as sock:
+        sock.sendall(data)
+        received = b""
+        while chunk := sock.recv(65536):
+            received += chunk
+    return received
+
+
+def test_bytes_that_are_not_http_are_answered_in_the_envelope(server):
+    reply = raw(server, b"EHLO mail\r\n\r\n")
+    assert reply.startswith(b"HTTP/1.1 400 ")
+    assert b'"code": "invalid_request"' in reply or b'"code":"invalid_request"' in reply
+
+
+def test_headers_of_100_kb_are_refused_in_the_envelope(server):
+    reply = raw(server, b"GET / HTTP/1.1\r\nhost: x\r\nx-long: " + b"a" * 100_000 + b"\r\n\r\n")
+    assert reply.startswith(b"HTTP/1.1 400 ")
+    assert b"invalid_request" in reply
+
+
+def test_the_first_key_is_printed_once_and_only_its_owner_can_read_it(server):
+    assert server.log.count(server.key) == 1
+    assert stat.S_IMODE((server.home / "first-key").stat().st_mode) == 0o600
+    assert server.key.startswith("esk_test_")
+
+
+def test_the_printed_curl_writes_a_picture(server, tmp_path):
+    lines = server.log.split("A first picture, written to picture.png:\n")[1]
+    command = lines.split("\n\n")[1]
+    subprocess.run(["bash", "-ec", command], cwd=tmp_path, check=True, timeout=60)
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_keys_made_and_revoked_by_hand_take_effect_within_seconds(server):
+    env = {**os.environ, "IRIS_HOME": str(server.home)}
+
+    def iris(*arguments):
+        return subprocess.run(
+            [IRIS, *arguments], env=env, capture_output=True, text=True, check=True
+        ).stdout
+
+    made = iris("keys", "create", "--name", "shop", "--test")
+    secret = next(word for word in made.split() if word.startswith("esk_test_"))
+    key_id = next(word for word in made.split() if word.startswith("key_"))
+    headers = {"authorization": f"Bearer {secret}"}
+    url = f"{server.url}/v1/images/generations"
+    assert httpx.post(url, json=body(), headers=headers, timeout=60).status_code == 200
+    iris("keys", "revoke", key_id)
+    deadline = time.monotonic() + 5
+    while httpx.post(url, json=body(), headers=headers, timeout=60).status_code != 401:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_nothing_private_is_logged(server):
+    secret_prompt = "an island that only I know"
+    with server.client() as client:
+        client.post("/v1/images/generations", json=body(prompt=secret_prompt))
+        client.post("/v1/images/generations", json=body(prompt=secret_prompt, n=3))
+        client.post(f"/v1/images/generations?key={server.key}", json=body(prompt=secret_prompt))
+        client.get(f"/nothing/{server.key}")
+    time.sleep(0.5)
+    assert secret_prompt not in server.log
+    assert server.log.count(server.key) == 1  # the line that shows the first key
+    metrics = httpx.get(server.metrics_url).text
+    assert secret_prompt not in metrics
+    assert server.key not in metrics
+
+
+def test_a_killed_engine_is_told_at_once_and_comes_back(start):
+    server = start()
+    assert httpx.get(server.url + "/readyz").status_code == 200
+    server.engine().kill()
+    deadline = time.monotonic() + 5
+    while server.is_ready():
+        assert time.monotonic() < deadline
+    with server.client() as client:
+        reply = client.post("/v1/images/generations", json=body())
+    assert reply.status_code in (200, 503)  # 200: it is back already
+    if reply.status_code == 503:
+        assert reply.json()["error"]["code"] == "backend_unavailable"
+    assert httpx.get(server.url + "/livez").status_code in (200, 503)
+    server.wait_until_ready()
+    with server.client() as client:
+        assert client.post("/v1/images/generations", json=body()).status_code == 200
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_every_process(how, start):
+    server = start()
+    processes = server.processes()
+    assert len(processes) >= 5  # arbiter, front, engine, two decoders
+    server.process.send_signal(how)
+    server.process.wait(30)
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    assert not alive
+    assert "Traceback" not in server.log
+
+
+def test_ctrl_c_in_a_terminal_ends_every_process(start):
+    """A terminal sends SIGINT to the whole group, not only to the first process."""
+    server = start()
+    processes = server.processes()
+    os.killpg(server.process.pid, signal.SIGINT)
+    server.process.wait(30)
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    assert not alive
+    assert "Traceback" not in server.log
+
+
+def test_a_bad_setting_stops_the_start_and_names_it(start):
+    server = start(ready=False, IRIS_MAX_RUNNING="many")
+    assert server.process.wait(60) != 0
+    assert "IRIS_MAX_RUNNING" in server.log
+    assert "many" in server.log
+
+
+def test_a_built_bento_serves_the_same(start, tmp_path_factory):
+    home = tmp_path_factory.mktemp("built")
+    env = {**os.environ, "BENTOML_HOME": str(home), "IRIS_HOME": str(home / "iris")}
+    built = subprocess.run(
+        [BENTOML, "build", "--output", "tag"],
+        cwd=CHECKOUT,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    ).stdout
+    tag = built.strip().split("__tag__:")[1]
+    server = start(tag, bentoml_home=home)
+    with server.client() as client:
+        reply = client.post("/v1/images/generations", json=body())
+    assert reply.status_code == 200

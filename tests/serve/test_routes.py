@@ -1,0 +1,150 @@
+"""The two routes as their users call them: the openai client, curl's plain JSON, multipart."""
+
+import base64
+import io
+
+import openai
+import pytest
+from PIL import Image, ImageChops, ImageStat
+
+from tests.serve.conftest import a_photo, body, picture, png
+
+pytestmark = pytest.mark.serve
+
+
+def image_of(response):
+    return Image.open(io.BytesIO(base64.b64decode(response.data[0].b64_json)))
+
+
+def test_generate_through_the_openai_client(server):
+    response = server.openai().images.generate(
+        model="epithre-iris", prompt="a red boat", size="320x192", extra_body={"seed": 7}
+    )
+    assert image_of(response).size == (320, 192)
+    assert image_of(response).text["seed"] == "7"
+    assert response.usage.output_tokens == 10 * 6
+
+
+def test_the_default_picture_is_768_squared(server):
+    with server.client() as client:
+        reply = client.post(
+            "/v1/images/generations", json={"model": "epithre-iris", "prompt": "a boat"}
+        )
+    assert reply.status_code == 200
+    assert picture(reply.json()).size == (768, 768)
+    assert 0 <= int(reply.headers["x-iris-seed"]) < 2**63
+
+
+def test_equal_seeds_give_equal_bytes_and_a_drawn_seed_makes_the_picture_again(server):
+    with server.client() as client:
+        first = client.post("/v1/images/generations", json=body(seed=-1))
+        seed = int(first.headers["x-iris-seed"])
+        again = client.post("/v1/images/generations", json=body(seed=seed))
+        other = client.post("/v1/images/generations", json=body(seed=seed + 1))
+    assert first.json()["data"] == again.json()["data"]
+    assert first.json()["data"] != other.json()["data"]
+
+
+def test_edit_of_one_file_through_the_openai_client(server, tmp_path):
+    path = tmp_path / "photo.png"
+    a_photo(160, 128).save(path)
+    with path.open("rb") as file:
+        response = server.openai().images.edit(
+            model="epithre-iris", image=file, prompt="make it night", extra_body={"strength": 0.5}
+        )
+    assert image_of(response).size == (160, 128)
+
+
+def test_edit_of_several_files_through_the_openai_client(server):
+    files = [png(a_photo(128, 96)), png(a_photo(96, 128)), png(a_photo(64, 64))]
+    response = server.openai().images.edit(
+        model="epithre-iris",
+        image=[("a.png", files[0]), ("b.png", files[1]), ("c.png", files[2])],
+        prompt="the boat of image 1 in the light of image 2, drawn like image 3",
+    )
+    assert image_of(response).size == (128, 96)
+    assert response.usage.input_tokens_details.image_tokens == 12 + 12 + 4
+
+
+def test_edit_with_three_references_as_json(server):
+    images = [base64.b64encode(png(a_photo(96, 96 + 32 * i))).decode() for i in range(3)]
+    request = body(images=images, size="256x160")
+    with server.client() as client:
+        reply = client.post("/v1/images/edits", json=request)
+        turned = client.post("/v1/images/edits", json=request | {"images": images[::-1]})
+    assert picture(reply.json()).size == (256, 160)
+    assert reply.json()["data"] != turned.json()["data"]
+
+
+def test_strength_goes_from_the_source_to_something_else(server):
+    source = a_photo(192, 128)
+    sent = base64.b64encode(png(source)).decode()
+    distances = []
+    with server.client() as client:
+        for strength in (0.0, 0.2, 0.5, 1.0):
+            request = body(image=sent, strength=strength)
+            del request["size"]
+            reply = client.post("/v1/images/edits", json=request)
+            difference = ImageChops.difference(picture(reply.json()).convert("RGB"), source)
+            distances.append(sum(ImageStat.Stat(difference).mean))
+    assert distances[0] == 0
+    assert distances == sorted(distances)
+
+
+def test_a_source_is_resized_to_the_size_that_is_asked_for(server):
+    sent = base64.b64encode(png(a_photo(1408, 704))).decode()
+    request = body(image=sent, strength=0.0)
+    with server.client() as client:
+        asked = client.post("/v1/images/edits", json=request | {"size": "320x480"})
+        del request["size"]
+        default = client.post("/v1/images/edits", json=request)
+    assert picture(asked.json()).size == (320, 480)
+    assert picture(default.json()).size == (704, 352)
+
+
+@pytest.mark.parametrize("style", ["dark", "anime"])
+def test_a_style_changes_the_picture_with_its_strength(style, server):
+    pictures = []
+    with server.client() as client:
+        for strength in (0.0, 0.6, 1.5):
+            reply = client.post(
+                "/v1/images/generations", json=body(lora=style, lora_strength=strength)
+            )
+            pictures.append(reply.json()["data"][0]["b64_json"])
+        plain = client.post("/v1/images/generations", json=body()).json()["data"][0]["b64_json"]
+    assert pictures[0] == plain
+    assert len(set(pictures)) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "param"),
+    [
+        ({"prompt": " "}, "missing_prompt", "prompt"),
+        ({"model": "dall-e-3"}, "model_not_found", "model"),
+        ({"size": "961x960"}, "invalid_request", "size"),
+        ({"lora": "sepia"}, "invalid_request", "lora"),
+        ({"n": 2}, "invalid_request", "n"),
+        ({"wings": 2}, "invalid_request", "wings"),
+    ],
+)
+def test_a_bad_parameter_is_a_400_that_names_it(change, code, param, server):
+    with server.client() as client:
+        reply = client.post("/v1/images/generations", json=body(**change))
+    assert reply.status_code == 400
+    assert reply.json()["error"]["code"] == code
+    assert reply.json()["error"]["param"] == param
+
+
+def test_the_openai_client_raises_its_own_errors(server):
+    stranger = server.openai().with_options(api_key="esk_test_" + "x" * 32)
+    with pytest.raises(openai.AuthenticationError):
+        stranger.images.generate(model="epithre-iris", prompt="a boat")
+    with pytest.raises(openai.BadRequestError):
+        server.openai().images.edit(model="epithre-iris", image=b"no picture", prompt="a boat")
+
+
+def test_models_are_public_and_honest(server):
+    model = server.openai().models.retrieve("epithre-iris")
+    assert model.id == "epithre-iris"
+    assert model.base["name"] == "iris-mini"
+    assert [style["name"] for style in model.styles] == ["dark", "anime"]
