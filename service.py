@@ -21,12 +21,14 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # nobody is told that thi
 import bentoml
 import uvicorn.config
 from pydantic import TypeAdapter
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from iris.accounts.db import Database
 from iris.accounts.first_key import ensure_first_key
 from iris.accounts.keys import Key, KeyRing
 from iris.api.app import create_app
+from iris.api.log import configure_logging
 from iris.config import Settings
 from iris.errors import (
     BackendBusy,
@@ -95,6 +97,7 @@ class IrisEngine:
                 "BENTOML_NO_UDS is set: the engine would listen on TCP, where whoever reaches it "
                 "can run code in it. Unset it."
             )
+        configure_logging(settings.log_level)
         # Imported here so that the arbiter and the front never pay for torch.
         from iris.engine.engine import Engine
         from iris.engine.loader import choose_device, choose_dtype, load_components, use_threads
@@ -246,8 +249,23 @@ class OwnEveryPath:
         self._front = front
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        target = self._bentoml if scope["type"] == "lifespan" else self._front
-        await target(scope, receive, send)
+        if scope["type"] != "http":
+            await (self._bentoml if scope["type"] == "lifespan" else self._front)(
+                scope, receive, send
+            )
+            return
+        has_answered = False
+
+        async def watched(message: Message) -> None:
+            nonlocal has_answered
+            has_answered = True
+            await send(message)
+
+        await self._front(scope, receive, watched)
+        if not has_answered:
+            # The client is gone, so this reaches nobody; but BentoML's timeout waits for a first
+            # message and would keep the request, and a shutdown, until it strikes.
+            await Response()(scope, receive, send)
 
 
 @bentoml.service(
@@ -263,6 +281,7 @@ class EpithreIris:
     engine = bentoml.depends(IrisEngine)
 
     def __init__(self) -> None:
+        configure_logging(settings.log_level)
         database = Database(settings.database_url)
         self._key_file, self._first_secret = ensure_first_key(database, settings.home)
         keys.ring = KeyRing(database)

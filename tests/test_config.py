@@ -28,8 +28,8 @@ GIVEN: dict[str, tuple[str, object]] = {
 }
 NUMBERS = {
     "deadline_s": (1.0, 86_400.0),
-    "max_waiting": (1, 100_000),
-    "max_running": (1, 1_024),
+    "max_waiting": (1, 64),
+    "max_running": (1, 16),
     "cpu_threads": (0, 1_024),
     "decode_workers": (1, 64),
     "decode_timeout_s": (0.1, 600.0),

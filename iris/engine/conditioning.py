@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -36,6 +38,8 @@ class PromptEncoder:
         before, _, after = text.partition(_PLACE)
         self._before: list[int] = components.tokenizer(before)["input_ids"]
         self._after: list[int] = components.tokenizer(after)["input_ids"]
+        markup = components.tokenizer.get_added_vocab()  # special or not: all are matched whole
+        self._markup = re.compile("|".join(map(re.escape, markup)) or r"(?!)")
         self._unconditional: Tensor | None = None
 
     def token_ids(self, prompt: str) -> list[int]:
@@ -44,12 +48,17 @@ class PromptEncoder:
         Chat markup that a user typed is text like any other, never a special token. A prompt that
         is too long loses its own end, never the template's.
         """
-        with self._lock:
-            ids: list[int] = self._model.tokenizer(
-                prompt, add_special_tokens=False, split_special_tokens=True
-            )["input_ids"]
+        ids: list[int] = []
+        for piece in self._without_markup(prompt):
+            with self._lock:
+                ids += self._model.tokenizer(piece, add_special_tokens=False)["input_ids"]
         room = self._model.text_tokens - len(self._before) - len(self._after)
         return self._before + ids[:room] + self._after
+
+    def _without_markup(self, prompt: str) -> list[str]:
+        """The prompt cut after the first character of every token that only a template may use."""
+        cuts = [0, *(match.start() + 1 for match in self._markup.finditer(prompt)), len(prompt)]
+        return [prompt[start:end] for start, end in pairwise(cuts)]
 
     @torch.inference_mode()
     def encode(self, prompts: Sequence[str]) -> Tensor:

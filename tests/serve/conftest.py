@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,13 +98,14 @@ class Server:
             except subprocess.TimeoutExpired:
                 for process in self.processes():
                     process.kill()
-                raise
+                self.process.wait()
+                raise AssertionError(f"did not end within 30 s of SIGINT:\n{self.log}") from None
 
 
 @pytest.fixture(scope="session")
 def start(tmp_path_factory):
     """start(IRIS_...=...) -> a running Server that is ready; all end with the session."""
-    servers = []
+    stack = ExitStack()
     store = tmp_path_factory.mktemp("bentoml")
 
     def start_server(target="service:EpithreIris", bentoml_home=store, ready=True, **settings):
@@ -128,14 +130,13 @@ def start(tmp_path_factory):
             )
         url, metrics_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{metrics_port}/metrics"
         server = Server(process, url, metrics_url, home, log_file)
-        servers.append(server)
+        stack.callback(server.stop)
         if ready:
             server.wait_until_ready()
         return server
 
-    yield start_server
-    for server in servers:
-        server.stop()
+    with stack:  # the others are stopped even when one does not end
+        yield start_server
 
 
 @pytest.fixture(scope="session")

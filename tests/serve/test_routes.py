@@ -104,14 +104,14 @@ def test_a_source_is_resized_to_the_size_that_is_asked_for(server):
 
 @pytest.mark.parametrize("style", ["dark", "anime"])
 def test_a_style_changes_the_picture_with_its_strength(style, server):
-    pictures = []
     with server.client() as client:
-        for strength in (0.0, 0.6, 1.5):
-            reply = client.post(
-                "/v1/images/generations", json=body(lora=style, lora_strength=strength)
-            )
-            pictures.append(reply.json()["data"][0]["b64_json"])
-        plain = client.post("/v1/images/generations", json=body()).json()["data"][0]["b64_json"]
+
+        def pixels(**changes):
+            reply = client.post("/v1/images/generations", json=body(**changes))
+            return picture(reply.json()).tobytes()
+
+        pictures = [pixels(lora=style, lora_strength=strength) for strength in (0.0, 0.6, 1.5)]
+        plain = pixels()
     assert pictures[0] == plain
     assert len(set(pictures)) == 3
 

@@ -1,0 +1,1 @@
+"""The recipe of iris-mini, the embedded model: one module a component."""
