@@ -1,15 +1,18 @@
 """The BentoML services: the front that speaks HTTP and the engine that owns the device.
 
 `bentoml serve` starts one process for each. Only this file knows both sides; the front reaches
-the engine through `EngineDispatcher`.
+the engine through `RemoteEngine`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import logging
 import os
+import shutil
+import tempfile
 from contextlib import suppress
 from typing import Any, cast
 
@@ -20,7 +23,7 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # nobody is told that thi
 
 import bentoml
 import uvicorn.config
-from pydantic import TypeAdapter
+from bentoml._internal.configuration.containers import BentoMLContainer
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,14 +32,11 @@ from iris.accounts.first_key import ensure_first_key
 from iris.accounts.keys import Key, KeyRing
 from iris.api.app import create_app
 from iris.api.log import configure_logging
+from iris.api.remote_engine import RemoteEngine
 from iris.config import Settings
 from iris.errors import (
-    BackendBusy,
-    BackendFailure,
-    BackendTimeout,
     BackendUnavailable,
     ConfigError,
-    IrisError,
 )
 from iris.images.decode import Decoder
 from iris.jobs import (
@@ -45,11 +45,7 @@ from iris.jobs import (
     EngineHealth,
     Failure,
     GenerateJob,
-    Job,
     Outcome,
-    Picture,
-    Refusal,
-    Ticket,
 )
 from iris.store.bento import declare_models
 from iris.store.importer import ensure_registered
@@ -62,6 +58,13 @@ settings = Settings.from_env()
 registry = load_registry(settings.registry)
 ensure_registered(registry, progress=lambda line: print(line, flush=True))
 
+if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:  # only the process that starts the others
+    # BentoML keeps the metrics of all servers in one folder of $BENTOML_HOME and empties it at
+    # every start, under the feet of a server that runs already.
+    _metrics_dir = tempfile.mkdtemp(prefix="iris-metrics-")
+    atexit.register(shutil.rmtree, _metrics_dir, ignore_errors=True)
+    BentoMLContainer.prometheus_multiproc_dir.set(_metrics_dir)
+
 # Every HTTP server of this process speaks through our protocol, which bounds what uvicorn leaves
 # unbounded; BentoML offers no setting for it.
 uvicorn.config.HTTP_PROTOCOLS["auto"] = "iris.api.protocol:BoundedH11Protocol"
@@ -70,12 +73,6 @@ _FRONT = "epithre_iris"
 _STALL_S = 60.0  # a single step that takes longer means the device hangs
 _COLLECT_POLL_S = 0.25  # how soon a front that died is noticed
 _TRAFFIC_TIMEOUT_S = int(settings.deadline_s) + 120  # ours always comes first
-_ERRORS: dict[str, type[IrisError]] = {
-    "backend_busy": BackendBusy,
-    "backend_unavailable": BackendUnavailable,
-    "backend_timeout": BackendTimeout,
-    "backend_error": BackendFailure,
-}
 
 
 @bentoml.service(
@@ -160,74 +157,6 @@ class IrisEngine:
         self._engine.close()
 
 
-class EngineDispatcher:
-    """iris.api.dispatch.Dispatcher over BentoML's proxy of the engine."""
-
-    _admission = TypeAdapter[Admission](Admission)
-    _outcome = TypeAdapter[Outcome](Outcome)
-    _health = TypeAdapter(EngineHealth)
-
-    def __init__(self, engine: Any) -> None:
-        self._engine = engine.to_async
-        self._tasks: set[asyncio.Task[None]] = set()  # the event loop keeps only weak references
-
-    async def run(self, job: Job) -> Picture:
-        admission = asyncio.ensure_future(self._admit(job))
-        try:
-            answer = await asyncio.shield(admission)
-        except asyncio.CancelledError:
-            # The client left while the engine was still answering: give the ticket back then.
-            admission.add_done_callback(self._give_back)
-            raise
-        if isinstance(answer, Refusal):
-            raise _ERRORS[answer.code](answer.message, retry_after_s=answer.retry_after_s)
-        try:
-            outcome = self._outcome.validate_python(await self._engine.collect(answer.ticket_id))
-        except asyncio.CancelledError:
-            self._give_back(admission)
-            raise
-        except Exception as error:
-            raise _unreachable(error) from None
-        if isinstance(outcome, Failure):
-            raise _ERRORS[outcome.code](outcome.message)
-        return outcome
-
-    async def health(self) -> EngineHealth:
-        try:
-            return self._health.validate_python(await self._engine.health())
-        except Exception:
-            raise BackendUnavailable("The engine does not answer.") from None
-
-    async def _admit(self, job: Job) -> Admission:
-        admit = self._engine.admit_edit if isinstance(job, EditJob) else self._engine.admit_generate
-        try:
-            (answer,) = await admit([job])
-        except Exception as error:
-            raise _unreachable(error) from None
-        return self._admission.validate_python(answer)
-
-    def _give_back(self, admission: asyncio.Future[Admission]) -> None:
-        if admission.cancelled() or admission.exception() is not None:
-            return
-        answer = admission.result()
-        if isinstance(answer, Ticket):
-            self._background(self._cancel(answer.ticket_id))
-
-    async def _cancel(self, ticket_id: str) -> None:
-        with suppress(Exception):  # an engine that is gone has no picture to cancel either
-            await self._engine.cancel(ticket_id)
-
-    def _background(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-
-def _unreachable(error: Exception) -> BackendUnavailable:
-    _log.error("the engine did not answer: %s", type(error).__name__)
-    return BackendUnavailable("The engine is not there right now. Try again shortly.")
-
-
 class FrontKeys:
     """The key ring, opened by the front alone: neither a build nor the engine needs a database."""
 
@@ -272,7 +201,9 @@ class OwnEveryPath:
     name=_FRONT,
     workers=1,
     traffic={"timeout": _TRAFFIC_TIMEOUT_S},
+    # Ours say more, and BentoML's would carry raw paths, with whatever a client puts into them.
     logging={"access": {"enabled": False}},
+    metrics={"enabled": False},
 )
 @bentoml.asgi_app(app)
 class EpithreIris:
@@ -285,7 +216,7 @@ class EpithreIris:
         database = Database(settings.database_url)
         self._key_file, self._first_secret = ensure_first_key(database, settings.home)
         keys.ring = KeyRing(database)
-        app.state.dispatcher = EngineDispatcher(self.engine)
+        app.state.dispatcher = RemoteEngine(self.engine.to_async)
 
     @bentoml.on_startup
     async def announce(self) -> None:

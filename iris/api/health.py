@@ -1,0 +1,60 @@
+"""/livez, /healthz and /readyz: what an orchestrator asks, answered from the engine's own word."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from iris.api.dispatch import DispatcherSource
+from iris.errors import BackendUnavailable
+from iris.jobs import EngineHealth
+
+PATIENCE_S = 5.0
+
+_STARTING = EngineHealth(
+    ready=False, alive=True, waiting=0, running=0, detail="The engine is not there yet."
+)
+
+
+class Health:
+    """Asks the engine at every call; nothing is remembered."""
+
+    def __init__(self, dispatcher_source: DispatcherSource, patience_s: float = PATIENCE_S) -> None:
+        self._dispatcher_source = dispatcher_source
+        self._patience_s = patience_s
+
+    async def live(self, request: Request) -> Response:
+        """200 unless the engine is known to be stuck: a restart helps then, and only then."""
+        health = await self._ask()
+        if not health.alive:
+            raise BackendUnavailable(health.detail)
+        return _shown(health)
+
+    async def ready(self, request: Request) -> Response:
+        """200 when new work is taken."""
+        health = await self._ask()
+        if not (health.ready and health.alive):
+            raise BackendUnavailable(health.detail)
+        return _shown(health)
+
+    async def _ask(self) -> EngineHealth:
+        dispatcher = self._dispatcher_source()
+        if dispatcher is None:
+            return _STARTING
+        try:
+            async with asyncio.timeout(self._patience_s):
+                return await dispatcher.health()
+        except BackendUnavailable as error:
+            # not reachable is what a starting or respawning engine looks like too
+            return dataclasses.replace(_STARTING, detail=error.message)
+        except TimeoutError:
+            return dataclasses.replace(
+                _STARTING, alive=False, detail="The engine does not answer its health check."
+            )
+
+
+def _shown(health: EngineHealth) -> Response:
+    return JSONResponse(dataclasses.asdict(health))

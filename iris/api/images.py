@@ -1,0 +1,169 @@
+"""Both picture routes, through one path."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from iris.api.auth import Key, KeyRing, authenticate
+from iris.api.body import Body, MediaType, read_body
+from iris.api.dispatch import DispatcherSource
+from iris.api.record import RequestRecord, record_of
+from iris.api.reply import render_reply
+from iris.api.schemas import EditBody, GenerateBody, ImageFields, build_job, draw_seed
+from iris.api.sources import Decoder, decode_sources
+from iris.api.validation import read_edit, read_generate
+from iris.catalog import Catalog
+from iris.config import Settings
+from iris.errors import BackendTimeout, BackendUnavailable, InvalidRequest
+from iris.jobs import Pixels
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """How the bodies of one route look; all that the two routes differ in on the way in."""
+
+    accepts: tuple[MediaType, ...]
+    read: Callable[[Body, tuple[str, ...]], ImageFields]
+
+
+GENERATIONS = Wire(("application/json",), read_generate)
+EDITS = Wire(("application/json", "multipart/form-data"), read_edit)
+
+
+class Images:
+    """Serves POST /v1/images/generations and /v1/images/edits."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        *,
+        keys: KeyRing,
+        decoder: Decoder,
+        dispatcher_source: DispatcherSource,
+    ) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._keys = keys
+        self._decoder = decoder
+        self._dispatcher_source = dispatcher_source
+
+    async def generate(self, request: Request) -> Response:
+        return await self._serve(request, GENERATIONS)
+
+    async def edit(self, request: Request) -> Response:
+        return await self._serve(request, EDITS)
+
+    async def _serve(self, request: Request, wire: Wire) -> Response:
+        record = record_of(request.scope)
+        # 1. Who asks. Before the body, so that a stranger cannot make us read 50 MB.
+        with record.stage("authenticate"):
+            key = await authenticate(request, self._keys)
+        record.key_id, record.is_test = key.id, key.is_test
+        if "idempotency-key" in request.headers:
+            # to take the header and charge twice all the same would be worse than to refuse it
+            raise InvalidRequest(
+                "`Idempotency-Key` is not supported; leave it out.", param="Idempotency-Key"
+            )
+        # 2. The body, counted and timed.
+        with record.stage("body"):
+            body = await read_body(
+                request, accepts=wire.accepts, timeout_s=self._settings.body_timeout_s
+            )
+        # 3. What is asked for.
+        with record.stage("validate"):
+            fields = wire.read(body, self._catalog.style_names)
+        _note(record, fields)
+        # 4. to 6. The picture, as long as somebody waits for it.
+        work = self._make(record, key, fields)
+        del body, fields  # up to 50 MB that would stay here while the picture waits its turn
+        return await work
+
+    async def _make(self, record: RequestRecord, key: Key, fields: ImageFields) -> Response:
+        deadline_s = time.monotonic() + self._settings.deadline_s
+        dispatcher = self._dispatcher_source()
+        if dispatcher is None:
+            raise BackendUnavailable("The engine is not ready yet. Try again in a while.")
+        try:
+            async with asyncio.timeout(self._settings.deadline_s) as limit:
+                # 4. The source images, before anything is promised to anybody.
+                with record.stage("decode"):
+                    size_px, images = await self._prepare(fields)
+                fields = fields.without_sources()
+                record.size = f"{size_px[0]}x{size_px[1]}"
+                record.seed = draw_seed(fields)
+                # The request is now known to be good and nothing is owed for it yet: limits are
+                # checked and its price is set aside between here and the engine.
+                # 5. The engine.
+                job = build_job(
+                    fields,
+                    request_id=record.request_id,
+                    owner=key.id,
+                    size_px=size_px,
+                    seed=record.seed,
+                    images=images,
+                    deadline_s=max(0.0, deadline_s - time.monotonic()),
+                )
+                with record.stage("dispatch"):
+                    picture = await dispatcher.run(job)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise BackendTimeout(
+                f"The picture was not finished within {self._settings.deadline_s:g} seconds. "
+                "Try fewer steps or a smaller size."
+            ) from None
+        # 6. The reply, in a thread: compressing a picture takes longer than the loop may stand.
+        with record.stage("encode"):
+            response = await asyncio.to_thread(render_reply, picture, fields, self._catalog)
+        record.usage = picture.usage
+        return response
+
+    async def _prepare(self, fields: ImageFields) -> tuple[tuple[int, int], tuple[Pixels, ...]]:
+        """The size of the picture and the source images."""
+        if isinstance(fields, EditBody):
+            return await decode_sources(fields, self._decoder)
+        return fields.size_px or GenerateBody.default_size_px, ()
+
+
+async def while_connected(request: Request, work: Coroutine[object, object, T]) -> T:
+    """Do the work unless the client leaves first, which cancels it.
+
+    Raises:
+        ClientDisconnect: the client left.
+    """
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(_left(request))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _left(request: Request) -> None:
+    """Return when the client is gone; the body was read, so there is nothing else to receive."""
+    while (await request.receive())["type"] != "http.disconnect":
+        continue
+
+
+def _note(record: RequestRecord, fields: ImageFields) -> None:
+    """What the request's log line and usage row say of it."""
+    record.user = fields.user or None
+    record.num_steps = fields.steps
+    record.lora = fields.style
+    if isinstance(fields, EditBody):
+        record.num_images = len(fields.sources)

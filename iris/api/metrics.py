@@ -1,0 +1,123 @@
+"""The front's Prometheus metrics, and the listener that shows them off the public port."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from iris.api.errors import CLIENT_GONE, OK
+from iris.api.record import RequestRecord
+
+_LOGGER = logging.getLogger("iris")
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class Metrics:
+    """What the front counts. Labels are templates, codes and names of ours, nothing a client sent.
+
+    Every app has its own registry. With PROMETHEUS_MULTIPROC_DIR set, prometheus_client keeps the
+    values in files there, and the listener shows the sum over all processes.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "iris_requests",
+            "Requests answered.",
+            ("route", "method", "status", "code"),
+            registry=self.registry,
+        )
+        self.refusals = Counter(
+            "iris_refusals", "Requests refused, by error code.", ("code",), registry=self.registry
+        )
+        self.pictures = Counter(
+            "iris_pictures_delivered",
+            "Pictures sent to a client that was there to take them.",
+            ("route", "lora"),
+            registry=self.registry,
+        )
+        self.request_s = Histogram(
+            "iris_request_duration_seconds",
+            "From the first byte of the request to the last of the answer.",
+            ("route",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.stage_s = Histogram(
+            "iris_stage_duration_seconds",
+            "Time of one stage of a request.",
+            ("route", "stage"),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "iris_requests_in_flight",
+            "Requests being served now.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
+
+    def observe(self, record: RequestRecord) -> None:
+        """Count one finished request."""
+        self.requests.labels(
+            record.route, _known(record.method), str(record.status), record.code or ""
+        ).inc()
+        self.request_s.labels(record.route).observe(record.elapsed_s)
+        for stage, seconds in record.stages_s.items():
+            self.stage_s.labels(record.route, stage).observe(seconds)
+        if record.code is not None and record.status != CLIENT_GONE:
+            self.refusals.labels(record.code).inc()
+        if record.status == OK and record.usage is not None:
+            self.pictures.labels(record.route, record.lora or "none").inc()
+
+    def scraped(self) -> CollectorRegistry:
+        """The registry to show: this process's own, or all processes' where they share a folder."""
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return self.registry
+        shared = CollectorRegistry()
+        MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
+        return shared
+
+
+@asynccontextmanager
+async def serve_metrics(bind: str, metrics: Metrics) -> AsyncIterator[None]:
+    """Show the metrics at http://`bind`/metrics while the context is open; "" = nowhere.
+
+    An address that cannot be had is a warning, not the end: the pictures matter more, and of
+    several processes on one host only the first gets it and speaks for all.
+    """
+    if not bind:
+        yield
+        return
+    host, _, port = bind.rpartition(":")
+    try:
+        server, thread = start_http_server(int(port), host.strip("[]"), metrics.scraped())
+    except OSError as error:
+        _LOGGER.warning(
+            "IRIS_METRICS_BIND=%s cannot be listened on (errno %s), so this process shows no "
+            "metrics of its own; choose a free address, or leave it empty for none.",
+            bind,
+            error.errno,
+        )
+        yield
+        return
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(server.shutdown)
+        server.server_close()
+        thread.join()
+
+
+def _known(method: str) -> str:
+    """A method as a label: made-up ones share one value, or a client could make endless series."""
+    return method if method in _METHODS else "other"
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -1,0 +1,248 @@
+"""The OpenAPI 3.1 document, made from the same models and the same table that do the work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from iris import __version__
+from iris.api.errors import TABLE
+from iris.api.schemas import MAX_IMAGES, MODEL, NO_LORA, EditBody, GenerateBody
+from iris.catalog import Catalog
+
+Json = dict[str, Any]
+
+_SCHEMAS = "#/components/schemas/"
+_FIELD_DEFAULTS_OF_NOTHING = ("image", "images")  # their default means "not given", no value
+_RESPONSE_HEADERS = {
+    "x-request-id": "Names this request in our log.",
+    "x-iris-seed": "The seed of the picture, drawn or given.",
+    "x-iris-queue-s": "Seconds from admission to the first step.",
+    "x-iris-inference-s": "Seconds from the first step to the picture.",
+}
+
+
+def build_openapi(catalog: Catalog) -> Json:
+    """The whole document for this catalog's styles."""
+    generation, edit = _body_schemas(catalog)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": MODEL,
+            "version": __version__,
+            "description": "Text-to-image and image editing. The routes are shaped like OpenAI's, "
+            "so its SDKs work when pointed here.",
+        },
+        "paths": {
+            "/v1/images/generations": {
+                "post": _picture_route(
+                    "Make a picture from a prompt",
+                    "createImage",
+                    {"application/json": "ImageGeneration"},
+                )
+            },
+            "/v1/images/edits": {
+                "post": _picture_route(
+                    "Make a picture from a prompt and 1 to 5 images",
+                    "editImage",
+                    {"application/json": "ImageEdit", "multipart/form-data": "ImageEditForm"},
+                )
+            },
+            "/v1/models": {"get": _model_route("List the models", "listModels", "ModelList", [])},
+            "/v1/models/{model}": {
+                "get": _model_route("Show a model", "showModel", "Model", [_MODEL_PARAMETER])
+            },
+        },
+        "components": {
+            "securitySchemes": {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "`esk_live_` or `esk_test_` and 32 letters and digits.",
+                }
+            },
+            "schemas": {
+                "ImageGeneration": generation,
+                "ImageEdit": edit,
+                "ImageEditForm": _form_schema(edit),
+                **_REPLY_SCHEMAS,
+            },
+        },
+    }
+
+
+def _body_schemas(catalog: Catalog) -> tuple[Json, Json]:
+    _, document = models_json_schema(
+        [(GenerateBody, "validation"), (EditBody, "validation")],
+        ref_template=_SCHEMAS + "{model}",
+    )
+    bodies = (document["$defs"]["GenerateBody"], document["$defs"]["EditBody"])
+    styles = {
+        style.name: f"`{style.name}` ({style.description.rstrip('.')})" for style in catalog.styles
+    }
+    for body in bodies:
+        for name, field in body["properties"].items():
+            field.pop("title", None)
+            if name in _FIELD_DEFAULTS_OF_NOTHING:
+                field.pop("default", None)
+        lora = body["properties"]["lora"]
+        lora["enum"] = [NO_LORA, *styles]
+        lora["description"] = (
+            f"A registered style: {', '.join((f'`{NO_LORA}`', *styles.values()))}."
+        )
+    generation, edit = bodies
+    edit["oneOf"] = [{"required": ["image"]}, {"required": ["images"]}]
+    return generation, edit
+
+
+def _form_schema(edit: Json) -> Json:
+    """The form of an edit: the same scalars, and files instead of base64."""
+    file = {"type": "string", "contentMediaType": "application/octet-stream"}
+    scalars = {
+        name: field
+        for name, field in edit["properties"].items()
+        if name not in _FIELD_DEFAULTS_OF_NOTHING
+    }
+    files = {
+        "image": {
+            **file,
+            "description": "A file: PNG, JPEG, WebP or GIF, up to 20 MB. One file is the same as "
+            "`image` in JSON, several parts of this name are the same as `images`.",
+        },
+        "image[]": {
+            "type": "array",
+            "items": file,
+            "maxItems": MAX_IMAGES,
+            "description": "1 to 5 files; the same as several parts named `image`.",
+        },
+    }
+    return {
+        **{key: value for key, value in edit.items() if key not in ("properties", "oneOf")},
+        "title": "EditForm",
+        "description": "POST /v1/images/edits as a form. Numbers are plain decimals, booleans "
+        "`true` or `false`.",
+        "properties": {**scalars, **files},
+        "anyOf": [{"required": ["image"]}, {"required": ["image[]"]}],
+    }
+
+
+def _picture_route(summary: str, operation: str, bodies: dict[str, str]) -> Json:
+    """bodies: media type -> name of its schema."""
+    return {
+        "summary": summary,
+        "operationId": operation,
+        "security": [{"key": []}],
+        "requestBody": {
+            "required": True,
+            "content": {
+                media_type: {"schema": {"$ref": _SCHEMAS + name}}
+                for media_type, name in bodies.items()
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "The picture.",
+                "headers": {
+                    name: {"description": text, "schema": {"type": "string"}}
+                    for name, text in _RESPONSE_HEADERS.items()
+                },
+                "content": {"application/json": {"schema": {"$ref": _SCHEMAS + "ImagesReply"}}},
+            },
+            **_error_responses(),
+        },
+    }
+
+
+def _model_route(summary: str, operation: str, reply: str, parameters: list[Json]) -> Json:
+    return {
+        "summary": summary,
+        "operationId": operation,
+        "security": [],
+        "parameters": parameters,
+        "responses": {
+            "200": {
+                "description": "What is served here.",
+                "content": {"application/json": {"schema": {"$ref": _SCHEMAS + reply}}},
+            },
+            **{
+                status: response
+                for status, response in _error_responses().items()
+                if status in ("404", "405")
+            },
+        },
+    }
+
+
+def _error_responses() -> Json:
+    """Every row of the error table."""
+    responses: Json = {}
+    for kind, answer in TABLE.items():
+        response: Json = {
+            "description": f"`{answer.type}`, code `{kind.code}`: {answer.when}",
+            "content": {"application/json": {"schema": {"$ref": _SCHEMAS + "Error"}}},
+        }
+        if kind.code == "backend_busy":
+            response["headers"] = {
+                "retry-after": {"description": "Whole seconds.", "schema": {"type": "integer"}}
+            }
+        responses[str(answer.status)] = response
+    return responses
+
+
+_MODEL_PARAMETER: Json = {
+    "name": "model",
+    "in": "path",
+    "required": True,
+    "description": f"Always `{MODEL}`.",
+    "schema": {"type": "string", "enum": [MODEL]},
+}
+
+
+def _object(**properties: Json) -> Json:
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _list_of(item: Json) -> Json:
+    return {"type": "array", "items": item}
+
+
+_STRING: Json = {"type": "string"}
+_COUNT: Json = {"type": "integer", "minimum": 0}
+_OBJECT: Json = {"type": "object"}
+
+_REPLY_SCHEMAS: Json = {
+    "ImagesReply": _object(
+        created={"type": "integer", "description": "Unix seconds."},
+        data=_list_of(_object(b64_json={"type": "string", "contentEncoding": "base64"})),
+        output_format={"type": "string", "enum": ["png", "jpeg", "webp"]},
+        size={"type": "string", "description": "`WIDTHxHEIGHT` in pixels."},
+        usage=_object(
+            input_tokens=_COUNT,
+            input_tokens_details=_object(image_tokens=_COUNT, text_tokens=_COUNT),
+            output_tokens=_COUNT,
+            total_tokens=_COUNT,
+        ),
+    ),
+    "Model": _object(
+        id=_STRING,
+        object=_STRING,
+        created=_COUNT,
+        owned_by=_STRING,
+        modalities=_OBJECT,
+        capabilities=_OBJECT,
+        pricing_model=_STRING,
+        limits=_OBJECT,
+        styles=_list_of(_object(name=_STRING, version=_STRING, description=_STRING)),
+        base=_object(name=_STRING, version=_STRING, description=_STRING),
+    ),
+    "ModelList": _object(object=_STRING, data=_list_of({"$ref": _SCHEMAS + "Model"})),
+    "Error": _object(
+        error=_object(
+            message=_STRING,
+            type=_STRING,
+            code=_STRING,
+            param={"type": ["string", "null"], "description": "The field it is about."},
+        )
+    ),
+}

@@ -1,0 +1,111 @@
+"""The engine as the front sees it: tickets asked for, waited for and given back over a proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from iris.errors import (
+    BackendBusy,
+    BackendFailure,
+    BackendTimeout,
+    BackendUnavailable,
+    IrisError,
+)
+from iris.jobs import (
+    Admission,
+    EditJob,
+    EngineHealth,
+    Failure,
+    Job,
+    Outcome,
+    Picture,
+    Refusal,
+    Ticket,
+)
+
+_log = logging.getLogger("iris")
+
+_ERRORS: dict[str, type[IrisError]] = {
+    "backend_busy": BackendBusy,
+    "backend_unavailable": BackendUnavailable,
+    "backend_timeout": BackendTimeout,
+    "backend_error": BackendFailure,
+}
+
+
+class RemoteEngine:
+    """The Dispatcher over a proxy that has the engine's methods as coroutines.
+
+    The proxy answers the dataclasses of iris.jobs or their fields as dicts, whichever its wire
+    makes of them. An exception of its own means that the engine cannot be reached.
+    """
+
+    _admission = TypeAdapter[Admission](Admission)
+    _outcome = TypeAdapter[Outcome](Outcome)
+    _health = TypeAdapter(EngineHealth)
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self._tasks: set[asyncio.Task[None]] = set()  # the event loop keeps only weak references
+
+    async def run(self, job: Job) -> Picture:
+        admission = asyncio.ensure_future(self._admit(job))
+        try:
+            answer = await asyncio.shield(admission)
+        except asyncio.CancelledError:
+            # The client left while the engine was still answering: give the ticket back then.
+            admission.add_done_callback(self._give_back)
+            raise
+        if isinstance(answer, Refusal):
+            raise _ERRORS[answer.code](answer.message, retry_after_s=answer.retry_after_s)
+        try:
+            outcome = self._outcome.validate_python(await self._engine.collect(answer.ticket_id))
+        except asyncio.CancelledError:
+            self._give_back(admission)
+            raise
+        except Exception as error:
+            raise _unreachable(error) from None
+        if isinstance(outcome, Failure):
+            raise _ERRORS[outcome.code](outcome.message)
+        return outcome
+
+    async def health(self) -> EngineHealth:
+        try:
+            return self._health.validate_python(await self._engine.health())
+        except Exception:
+            raise BackendUnavailable("The engine does not answer.") from None
+
+    async def _admit(self, job: Job) -> Admission:
+        admit = self._engine.admit_edit if isinstance(job, EditJob) else self._engine.admit_generate
+        try:
+            (answer,) = await admit([job])
+        except Exception as error:
+            raise _unreachable(error) from None
+        return self._admission.validate_python(answer)
+
+    def _give_back(self, admission: asyncio.Future[Admission]) -> None:
+        if admission.cancelled() or admission.exception() is not None:
+            return
+        answer = admission.result()
+        if isinstance(answer, Ticket):
+            self._background(self._cancel(answer.ticket_id))
+
+    async def _cancel(self, ticket_id: str) -> None:
+        with suppress(Exception):  # an engine that is gone has no picture to cancel either
+            await self._engine.cancel(ticket_id)
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _unreachable(error: Exception) -> BackendUnavailable:
+    _log.error("the engine did not answer: %s", type(error).__name__)
+    return BackendUnavailable("The engine is not there right now. Try again shortly.")
