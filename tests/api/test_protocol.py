@@ -1,0 +1,133 @@
+"""The wire: headers have a time limit, and what is no HTTP is answered in the envelope."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import threading
+import time
+
+import pytest
+import uvicorn
+
+from iris.api.protocol import BoundedH11Protocol
+
+HEADER_TIMEOUT_S = 0.6
+
+
+class Quick(BoundedH11Protocol):
+    header_timeout_s = HEADER_TIMEOUT_S
+
+
+async def slow_app(scope, receive, send):
+    """Reads the body, then takes longer than headers may."""
+    while (await receive()).get("more_body"):
+        pass
+    await asyncio.sleep(2 * HEADER_TIMEOUT_S)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"done"})
+
+
+@pytest.fixture(scope="module")
+def port():
+    config = uvicorn.Config(slow_app, port=0, http=Quick, lifespan="off", log_level="critical")
+    server = uvicorn.Server(config)
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield listener.getsockname()[1]
+    server.should_exit = True
+    thread.join(10)
+    listener.close()
+
+
+def connect(port):
+    return socket.create_connection(("127.0.0.1", port), timeout=10)
+
+
+def read_all(sock):
+    received = b""
+    while chunk := sock.recv(65536):
+        received += chunk
+    return received
+
+
+def test_headers_that_never_end_are_ended(port):
+    with connect(port) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n")
+        assert read_all(sock) == b""
+
+
+def test_headers_that_trickle_are_ended_all_the_same(port):
+    with connect(port) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\n")
+        ended = threading.Event()
+
+        def trickle():
+            while not ended.wait(HEADER_TIMEOUT_S / 6):
+                with contextlib.suppress(OSError):
+                    sock.sendall(b"x: 1\r\n")
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        with contextlib.suppress(ConnectionResetError):
+            assert read_all(sock) == b""  # ten seconds without an end would be a TimeoutError
+        ended.set()
+        thread.join()
+
+
+def test_a_connection_that_sends_nothing_is_ended(port):
+    with connect(port) as sock:
+        assert sock.recv(1) == b""
+
+
+def test_a_request_may_take_longer_than_its_headers(port):
+    with connect(port) as sock:
+        sock.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n")
+        time.sleep(2 * HEADER_TIMEOUT_S)  # a slow body is the front's business
+        sock.sendall(b"ab")
+        assert b"200 OK" in sock.recv(65536)
+
+
+def test_the_next_request_of_a_kept_connection_has_its_own_limit(port):
+    with connect(port) as sock:
+        for _ in range(2):
+            sock.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            answer = b""
+            while b"done" not in answer:
+                answer += sock.recv(65536)
+        sock.sendall(b"GET / HTTP/1.1\r\nhost")
+        assert read_all(sock) == b""
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"EHLO mail\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\nbroken header\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\nx: " + b"a" * 100_000,
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+    ids=["no http", "header", "100 kB without end", "two lengths", "tls"],
+)
+def test_what_is_no_request_is_answered_in_the_envelope(sent, port):
+    with connect(port) as sock:
+        sock.sendall(sent)
+        if b"\n" not in sent:
+            sock.sendall(b"\r\n\r\n")
+        answer = read_all(sock)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request")
+    assert b"x-request-id: req_" in head
+    error = json.loads(body)["error"]
+    assert error["code"] == "invalid_request"
+    assert error["type"] == "invalid_request_error"
+
+
+def test_a_broken_body_after_the_request_began_ends_the_connection(port):
+    with connect(port) as sock:
+        sock.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n")
+        assert b"200 OK" not in read_all(sock)
