@@ -86,7 +86,7 @@ class Images:
         # 4. to 6. The picture, as long as somebody waits for it.
         work = self._make(record, key, fields)
         del body, fields  # up to 50 MB that would stay here while the picture waits its turn
-        return await work
+        return await while_connected(request, work)
 
     async def _make(self, record: RequestRecord, key: Key, fields: ImageFields) -> Response:
         deadline_s = time.monotonic() + self._settings.deadline_s

@@ -68,7 +68,13 @@ def shared_server(
         dispatcher_source=lambda: shared_dispatcher,
     )
     config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, log_config=None, http="h11", server_header=False
+        app,
+        host="127.0.0.1",
+        port=0,
+        log_config=None,
+        http="h11",
+        server_header=False,
+        timeout_graceful_shutdown=5,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)

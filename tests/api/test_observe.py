@@ -123,6 +123,18 @@ def test_the_line_is_closed_only_where_a_large_body_was_left_unread(
         assert ((b"connection", b"close") in start["headers"]) is expected
 
 
+def test_the_answer_to_head_keeps_its_length_and_loses_its_body() -> None:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-length", b"5")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"hello"})
+
+    for method, body in (("GET", b"hello"), ("HEAD", b"")):
+        start, rest = asyncio.run(exchange(answer, {"method": method}))
+        assert (b"content-length", b"5") in start["headers"]
+        assert rest["body"] == body
+
+
 def test_an_unexpected_crash_is_a_500_that_tells_nothing(
     front: Front, dispatcher: FakeDispatcher
 ) -> None:

@@ -1,0 +1,81 @@
+import json
+import shutil
+
+import pytest
+import torch
+
+from iris.engine.loader import choose_device, choose_dtype, load_components
+from iris.errors import StoreError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def folder(folders, tmp_path):
+    """A copy of a model to spoil."""
+    shutil.copytree(folders["fine"] / "weights", tmp_path / "model")
+    return tmp_path / "model"
+
+
+def rewrite(file, **changes):
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_a_model_brings_its_own_numbers(fine, coarse):
+    assert fine[0].pixels_per_token == 16
+    assert coarse[0].pixels_per_token == 32
+    assert fine[0].text_layers == (1, 2, 3)
+    assert fine[0].text_tokens == 128
+
+
+def test_a_model_without_numbers_is_taken_for_a_published_klein(folder):
+    """Its text layers are those of the published checkpoints, which this small one lacks."""
+    (folder / "iris.json").unlink()
+    with pytest.raises(StoreError, match=r"\(9, 18, 27\)"):
+        load_components(folder, CPU, torch.float32)
+
+
+def test_a_folder_that_lacks_a_part_is_refused(folder):
+    shutil.rmtree(folder / "vae")
+    with pytest.raises(StoreError, match="no complete Flux2KleinPipeline"):
+        load_components(folder, CPU, torch.float32)
+
+
+def test_weights_that_are_not_safetensors_are_refused(folder):
+    weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    with pytest.raises(StoreError):
+        load_components(folder, CPU, torch.float32)
+
+
+@pytest.mark.parametrize("option", ["use_karras_sigmas", "invert_sigmas", "stochastic_sampling"])
+def test_a_noise_schedule_the_engine_would_get_wrong_is_refused(option, folder):
+    rewrite(folder / "scheduler" / "scheduler_config.json", **{option: True})
+    with pytest.raises(StoreError, match=option):
+        load_components(folder, CPU, torch.float32)
+
+
+def test_text_of_another_width_than_the_transformer_takes_is_refused(folder):
+    rewrite(folder / "iris.json", text_encoder_out_layers=[1, 2])
+    with pytest.raises(StoreError, match="takes text of width"):
+        load_components(folder, CPU, torch.float32)
+
+
+def test_nothing_of_a_loaded_model_can_be_trained_by_accident(fine):
+    parts = (fine[0].transformer, fine[0].vae, fine[0].text_encoder)
+    assert not any(p.requires_grad for part in parts for p in part.parameters())
+    assert not any(part.training for part in parts)
+
+
+def test_the_dtype_follows_the_device_unless_it_is_named():
+    assert choose_dtype("auto", CPU) == torch.float32
+    assert choose_dtype("auto", torch.device("cuda")) == torch.bfloat16
+    assert choose_dtype("bfloat16", CPU) == torch.bfloat16
+
+
+def test_the_device_is_the_best_there_is_unless_it_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto").type == "cuda"
+    assert choose_device("cpu").type == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto").type == "cpu"
