@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 
 import torch
 
@@ -17,10 +16,10 @@ from iris.engine.calibration import measure
 from iris.engine.conditioning import Conditioner
 from iris.engine.cost import CostModel
 from iris.engine.denoiser import Denoiser, Row, to_pixels
-from iris.engine.latents import Grid
 from iris.engine.loader import Components
 from iris.engine.lora import Gates
 from iris.engine.scheduler import Scheduler, Work
+from iris.engine.ticket import Entry, is_unchanged, unchanged, work_of
 from iris.jobs import (
     Admission,
     EditJob,
@@ -31,30 +30,11 @@ from iris.jobs import (
     Picture,
     Refusal,
     Ticket,
-    Usage,
 )
 
 _log = logging.getLogger("iris.engine")
 
 _UNCOLLECTED_S = 60.0  # a finished picture nobody fetched is dropped after this
-
-
-def _new_future() -> Future[Outcome]:
-    future: Future[Outcome] = Future()
-    future.set_running_or_notify_cancel()  # whoever waits cannot cancel it, only `Engine.cancel`
-    return future
-
-
-@dataclass(slots=True)
-class _Entry:
-    """Everything the engine knows of one ticket."""
-
-    job: Job
-    admitted_at_s: float
-    outcome: Future[Outcome] = field(default_factory=_new_future)
-    row: Row | None = None  # set when prompt and images are encoded
-    started_at_s: float | None = None  # first step
-    finished_at_s: float | None = None
 
 
 class Engine:
@@ -81,7 +61,7 @@ class Engine:
             CostModel.unmeasured(), max_waiting=max_waiting, max_running=max_running
         )
         self._stall_s = stall_s
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, Entry] = {}
         self._changed = threading.Condition()  # guards scheduler, entries and the flags below
         self._is_ready = False
         self._is_draining = False
@@ -110,9 +90,7 @@ class Engine:
             self._changed.notify_all()
         if self._thread.is_alive():
             self._thread.join()
-        with self._changed:
-            for ticket_id in list(self._entries):
-                self._finish(ticket_id, Failure("backend_unavailable", "The engine is stopping."))
+        self._fail_all(Failure("backend_unavailable", "The engine is stopping."))
 
     def health(self) -> EngineHealth:
         """What is true of the step thread right now."""
@@ -140,14 +118,17 @@ class Engine:
         fails alone, at `collect`.
         """
         answers: list[Admission] = []
-        tickets: list[str] = []
+        tickets: list[str] = []  # to be encoded
         for job in jobs:
             answer = self._offer(job)
-            if isinstance(answer, Ticket):
-                tickets.append(answer.ticket_id)
-            else:
-                metrics.REFUSALS.labels(answer.code).inc()
             answers.append(answer)
+            if isinstance(answer, Refusal):
+                metrics.REFUSALS.labels(answer.code).inc()
+            elif isinstance(job, EditJob) and is_unchanged(job):
+                with self._changed:
+                    self._finish(answer.ticket_id, unchanged(job))
+            else:
+                tickets.append(answer.ticket_id)
         if tickets:
             method = "edit" if isinstance(jobs[0], EditJob) else "generate"
             metrics.ADMITTED.labels(method).observe(len(tickets))
@@ -173,7 +154,7 @@ class Engine:
             entry = self._entries.pop(ticket_id, None)
             if entry is not None and not entry.outcome.done():
                 self._scheduler.remove(ticket_id)
-                metrics.PICTURES.labels(_kind(entry.job), "cancelled").inc()
+                metrics.PICTURES.labels(entry.kind, "cancelled").inc()
                 entry.outcome.set_result(Failure("backend_error", "The picture was cancelled."))
             self._gauge()
             self._changed.notify_all()
@@ -183,7 +164,7 @@ class Engine:
     def _offer(self, job: Job) -> Admission:
         now = time.monotonic()
         ticket_id = uuid.uuid4().hex
-        work = self._work(ticket_id, job, now)
+        work = work_of(job, ticket_id, self._model, now)
         with self._changed:
             if self._is_draining or not self._is_ready or not self._thread.is_alive():
                 return Refusal("backend_unavailable", "The engine takes no new pictures now.")
@@ -202,38 +183,15 @@ class Engine:
                     "More pictures are waiting than can be finished in time. Try again later.",
                     offer.retry_after_s,
                 )
-            self._entries[ticket_id] = _Entry(job, now)
+            self._entries[ticket_id] = Entry(job, now)
             self._gauge()
         return Ticket(ticket_id, offer.predicted_s)
-
-    def _work(self, ticket_id: str, job: Job, now_s: float) -> Work:
-        per_token = self._model.pixels_per_token
-        tokens = self._model.text_tokens
-        tokens += Grid.covering(job.width_px, job.height_px, per_token).tokens
-        steps = job.num_inference_steps
-        if isinstance(job, EditJob):
-            for image in job.images:
-                tokens += Grid.covering(image.width_px, image.height_px, per_token).tokens
-            if job.strength == 0.0:
-                steps = 0
-        return Work(
-            ticket_id=ticket_id,
-            tokens=tokens,
-            passes=2 if job.guidance_scale > 1.0 else 1,
-            steps_left=steps,
-            pixels=job.width_px * job.height_px,
-            deadline_at_s=now_s + job.deadline_s,
-        )
 
     def _encode(self, ticket_ids: list[str]) -> None:
         """Condition the tickets together and let them run; a job that fails, fails alone."""
         with self._changed:
             # A ticket may be gone already, with a client that left at once.
             present = [t for t in ticket_ids if t in self._entries]
-            for ticket_id in present:
-                if (source := _unchanged_source(self._entries[ticket_id].job)) is not None:
-                    self._finish(ticket_id, source)
-            present = [t for t in present if not self._entries[t].outcome.done()]
             jobs = [self._entries[t].job for t in present]
         for ticket_id, row in zip(present, self._conditioner.rows(jobs), strict=True):
             if isinstance(row, Exception):
@@ -249,19 +207,24 @@ class Engine:
     # -- the step loop ----------------------------------------------------------------------
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(self._has_something_to_do, timeout=1.0)
-                if self._is_closed:
-                    return
-                self._let_go(time.monotonic())
-                todo = self._scheduler.next_round()
-                self._gauge()
-            for work in todo:
-                self._advance(work)
+        try:
+            while not self._is_closed:
+                for work in self._next_round():
+                    self._advance(work)
+        except Exception as error:
+            # A bug of ours, not of one picture: nobody may wait for a thread that is gone.
+            _log.critical("the step thread ended", exc_info=_without_text(error))
+            self._fail_all(Failure("backend_error", "The picture could not be made."))
 
-    def _has_something_to_do(self) -> bool:
-        return self._is_closed or bool(self._scheduler.num_waiting or self._scheduler.num_running)
+    def _next_round(self) -> list[Work]:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._is_closed or self._scheduler.has_runnable, timeout=1.0
+            )
+            self._let_go(time.monotonic())
+            todo = self._scheduler.next_round()
+            self._gauge()
+        return todo
 
     def _advance(self, work: Work) -> None:
         """Take one picture one step further; deliver it when that was its last."""
@@ -292,12 +255,12 @@ class Engine:
             with self._changed:
                 self._busy_since_s = None
 
-    def _deliver(self, work: Work, entry: _Entry, row: Row) -> None:
+    def _deliver(self, work: Work, entry: Entry, row: Row) -> None:
         begun = time.monotonic()
         with metrics.timed("decode"):
             pixels = to_pixels(self._denoiser.decode(row))
         now = time.monotonic()
-        started = entry.started_at_s if entry.started_at_s is not None else begun
+        started = begun if entry.started_at_s is None else entry.started_at_s
         picture = Picture(
             pixels=pixels,
             seed=entry.job.seed,
@@ -305,7 +268,6 @@ class Engine:
             queue_s=started - entry.admitted_at_s,
             inference_s=now - started,
         )
-
         with self._changed:
             self._scheduler.cost.decode.observe(work.pixels, now - begun)
             self._finish(work.ticket_id, picture)
@@ -320,6 +282,11 @@ class Engine:
         with self._changed:
             self._finish(ticket_id, failure)
 
+    def _fail_all(self, failure: Failure) -> None:
+        with self._changed:
+            for ticket_id in list(self._entries):
+                self._finish(ticket_id, failure)
+
     def _finish(self, ticket_id: str, outcome: Outcome) -> None:
         """Hand out the outcome. The caller holds the lock."""
         self._scheduler.remove(ticket_id)
@@ -328,7 +295,7 @@ class Engine:
             entry.row = None
             entry.finished_at_s = time.monotonic()
             name = "delivered" if isinstance(outcome, Picture) else outcome.code
-            metrics.PICTURES.labels(_kind(entry.job), name).inc()
+            metrics.PICTURES.labels(entry.kind, name).inc()
             entry.outcome.set_result(outcome)
         self._gauge()
         self._changed.notify_all()
@@ -351,17 +318,6 @@ class Engine:
         metrics.WAITING.set(self._scheduler.num_waiting)
         metrics.RUNNING.set(self._scheduler.num_running)
         metrics.PREDICTED.set(self._scheduler.remaining_s())
-
-
-def _kind(job: Job) -> str:
-    return "edit" if isinstance(job, EditJob) else "generate"
-
-
-def _unchanged_source(job: Job) -> Picture | None:
-    """Strength 0 asks for the source itself: nothing is run, and the VAE would only blur it."""
-    if not isinstance(job, EditJob) or job.strength != 0.0:
-        return None
-    return Picture(job.images[0], job.seed, Usage(0, 0, 0), queue_s=0.0, inference_s=0.0)
 
 
 def _without_text(error: Exception) -> BaseException:

@@ -57,6 +57,11 @@ class Scheduler:
     def num_running(self) -> int:
         return len(self._running)
 
+    @property
+    def has_runnable(self) -> bool:
+        """Whether `next_round` would return anything."""
+        return bool(self._waiting or self._running)
+
     def offer(self, work: Work, now_s: float) -> Offer:
         """Admit the work or say when there will be room for it.
 

@@ -340,6 +340,40 @@ def test_a_step_that_hangs_is_neither_alive_nor_ready(make_engine, monkeypatch):
     assert engine.health().ready
 
 
+def test_a_step_thread_that_ends_leaves_nobody_waiting(make_engine, monkeypatch):
+    engine = make_engine()
+    (ticket,) = admit(engine, a_job(num_inference_steps=50))
+
+    def broken():
+        raise RuntimeError
+
+    monkeypatch.setattr(engine._scheduler, "next_round", broken)
+    assert isinstance(engine.collect(ticket).result(10), Failure)
+    engine._thread.join(10)
+    health = engine.health()
+    assert not health.alive
+    assert not health.ready
+    (answer,) = engine.admit([a_job()])
+    assert isinstance(answer, Refusal)
+    assert answer.code == "backend_unavailable"
+
+
+def test_the_step_thread_sleeps_while_a_picture_is_only_being_encoded(engine, monkeypatch):
+    rounds = []
+    monkeypatch.setattr(engine, "_let_go", rounds.append)
+    encoding = threading.Event()
+    rows = engine._conditioner.rows
+
+    def slow(jobs):
+        encoding.wait(1.2)
+        return rows(jobs)
+
+    monkeypatch.setattr(engine._conditioner, "rows", slow)
+    (ticket,) = admit(engine, a_job(num_inference_steps=1))
+    assert isinstance(engine.collect(ticket).result(10), Picture)
+    assert len(rounds) < 10
+
+
 def test_an_engine_that_was_not_started_is_alive_and_not_ready(fine):
     engine = Engine(*fine, max_waiting=1, max_running=1, stall_s=1.0)
     health = engine.health()

@@ -1,0 +1,61 @@
+"""One ticket: the job it stands for, how much work that is, and what came of it."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from iris.engine.denoiser import Row
+from iris.engine.latents import Grid
+from iris.engine.loader import Components
+from iris.engine.scheduler import Work
+from iris.jobs import EditJob, Job, Outcome, Picture, Usage
+
+
+def _new_outcome() -> Future[Outcome]:
+    outcome: Future[Outcome] = Future()
+    outcome.set_running_or_notify_cancel()  # whoever waits cannot cancel it, only `Engine.cancel`
+    return outcome
+
+
+@dataclass(slots=True)
+class Entry:
+    """Everything the engine knows of one ticket."""
+
+    job: Job
+    admitted_at_s: float
+    outcome: Future[Outcome] = field(default_factory=_new_outcome)
+    row: Row | None = None  # set when prompt and images are encoded
+    started_at_s: float | None = None  # set at the first step
+    finished_at_s: float | None = None  # set with the outcome
+
+    @property
+    def kind(self) -> str:
+        return "edit" if isinstance(self.job, EditJob) else "generate"
+
+
+def work_of(job: Job, ticket_id: str, model: Components, now_s: float) -> Work:
+    """How much work a job is, in the scheduler's terms."""
+    tokens = model.text_tokens
+    tokens += Grid.covering(job.width_px, job.height_px, model.pixels_per_token).tokens
+    if isinstance(job, EditJob):
+        for image in job.images:
+            tokens += Grid.covering(image.width_px, image.height_px, model.pixels_per_token).tokens
+    return Work(
+        ticket_id=ticket_id,
+        tokens=tokens,
+        passes=2 if job.guidance_scale > 1.0 else 1,
+        steps_left=0 if is_unchanged(job) else job.num_inference_steps,
+        pixels=job.width_px * job.height_px,
+        deadline_at_s=now_s + job.deadline_s,
+    )
+
+
+def is_unchanged(job: Job) -> bool:
+    """Strength 0 asks for the source itself: nothing is run, and the VAE would only blur it."""
+    return isinstance(job, EditJob) and job.strength == 0.0
+
+
+def unchanged(job: EditJob) -> Picture:
+    """The picture of a job for which nothing is run."""
+    return Picture(job.images[0], job.seed, Usage(0, 0, 0), queue_s=0.0, inference_s=0.0)
