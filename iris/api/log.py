@@ -11,6 +11,7 @@ from types import TracebackType
 from iris.api.record import RequestRecord
 
 LOGGER = logging.getLogger("iris")
+HEALTH_ROUTES = frozenset({"/livez", "/healthz", "/readyz"})
 
 
 class JsonFormatter(logging.Formatter):
@@ -43,7 +44,7 @@ def configure_logging(level: str) -> None:
 
 
 def log_request(record: RequestRecord) -> None:
-    """The one line of a finished request."""
+    """The one line of a finished request; what an orchestrator asks all day is for debugging."""
     fields: dict[str, object] = {
         "request_id": record.request_id,
         "method": record.method,
@@ -56,7 +57,8 @@ def log_request(record: RequestRecord) -> None:
         "steps": record.num_steps,
         "lora": record.lora,
     }
-    LOGGER.info("request", extra={"fields": fields})
+    level = logging.DEBUG if record.route in HEALTH_ROUTES else logging.INFO
+    LOGGER.log(level, "request", extra={"fields": fields})
 
 
 def log_crash(record: RequestRecord, error: BaseException) -> None:

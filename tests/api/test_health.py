@@ -62,11 +62,23 @@ def test_an_engine_that_is_not_there_yet_is_alive_and_not_ready() -> None:
     assert (health.alive, health.ready) == (True, False)
 
 
-def test_an_engine_that_does_not_answer_is_dead() -> None:
+def test_an_engine_that_falls_silent_is_dead() -> None:
+    async def fall_silent() -> EngineHealth:
+        dispatcher = FakeDispatcher()
+        health = Health(lambda: dispatcher, patience_s=0.05)
+        assert (await health._ask()).ready
+        dispatcher.health_answer = None
+        return await health._ask()
+
+    health = asyncio.run(fall_silent())
+    assert (health.alive, health.ready) == (False, False)
+
+
+def test_an_engine_that_never_answered_is_still_starting() -> None:
     dispatcher = FakeDispatcher()
     dispatcher.health_answer = None
     health = ask(dispatcher)
-    assert (health.alive, health.ready) == (False, False)
+    assert (health.alive, health.ready) == (True, False)
 
 
 def test_the_answer_is_plain_json(front: Front, dispatcher: FakeDispatcher) -> None:

@@ -63,7 +63,7 @@ def test_a_picture_leaves_one_line_with_its_facts(
         ("GET", "/x-secret", "unmatched", 404, "not_found"),
         ("GET", "/v1/images/edits?x-secret", "/v1/images/edits", 405, "method_not_allowed"),
         ("POST", "/v1/images/edits", "/v1/images/edits", 415, "unsupported_media_type"),
-        ("GET", "/livez", "/livez", 200, None),
+        ("GET", "/docs", "/docs", 200, None),
     ],
 )
 def test_a_line_names_the_route_and_never_the_path(
@@ -81,6 +81,19 @@ def test_a_line_names_the_route_and_never_the_path(
     (line,) = lines(caplog)
     assert (line["route"], line["status"], line["code"]) == (route, status, code)
     assert "secret" not in json.dumps(line)
+
+
+@pytest.mark.parametrize("path", ["/livez", "/healthz", "/readyz"])
+def test_health_checks_are_logged_for_debugging_only(
+    front: Front, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    with caplog.at_level(logging.INFO, logger="iris"):
+        front.get(path, key=None)
+    assert lines(caplog) == []
+    with caplog.at_level(logging.DEBUG, logger="iris"):
+        front.get(path, key=None)
+    (line,) = lines(caplog)
+    assert (line["level"], line["route"]) == ("DEBUG", path)
 
 
 def leaky_requests() -> list[tuple[str, dict[str, Any]]]:

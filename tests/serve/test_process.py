@@ -7,13 +7,14 @@ import stat
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
-from tests.serve.conftest import BENTOML, CHECKOUT, body
+from tests.serve.conftest import BENTOML, CHECKOUT, body, picture
 
 pytestmark = pytest.mark.serve
 
@@ -182,6 +183,20 @@ def test_ctrl_c_in_a_terminal_ends_every_process(start):
     _, alive = psutil.wait_procs(processes, timeout=10)
     assert not alive
     assert "Traceback" not in server.log
+
+
+def test_a_picture_in_the_making_is_delivered_when_the_server_is_told_to_end(start):
+    server = start()
+    with server.client() as client, ThreadPoolExecutor(1) as pool:
+        request = body(size="640x640", num_steps=50)
+        running = pool.submit(client.post, "/v1/images/generations", json=request)
+        deadline = time.monotonic() + 15
+        while server.metric("iris_engine_running_pictures") < 1:
+            assert time.monotonic() < deadline
+        server.process.send_signal(signal.SIGTERM)
+        assert running.result().status_code == 200
+        assert picture(running.result().json()).size == (640, 640)
+    server.process.wait(30)
 
 
 def test_a_bad_setting_stops_the_start_and_names_it(start):
