@@ -19,7 +19,8 @@ $(INSTALLED): pyproject.toml requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed; name one with PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	@echo "Installing the pinned packages; the first time takes minutes."
+	$(BIN)/pip install --editable '.[dev]'
 	@touch $@
 
 serve: $(INSTALLED) ## Run the service on the embedded model (PORT=3000, HOST=127.0.0.1)

@@ -33,13 +33,16 @@ class Pages:
 
     def __init__(self, catalog: Catalog) -> None:
         self._spec = build_openapi(catalog)
+        self._model = (
+            f"{catalog.base} {catalog.base_version}, {catalog.description}. "
+            f"Styles: {', '.join(f'`{name}`' for name in catalog.style_names) or 'none'}."
+        )
         self._docs = _page("epithre-iris: API", "\n".join(_docs(self._spec)))
 
     async def home(self, request: Request) -> Response:
         curl = _CURL.format(base=str(request.base_url).rstrip("/"))
-        return HTMLResponse(
-            _page("epithre-iris", _HOME.format(curl=escape(curl))), headers=_HEADERS
-        )
+        body = _HOME.format(curl=escape(curl), model=_marked(self._model))
+        return HTMLResponse(_page("epithre-iris", body), headers=_HEADERS)
 
     async def docs(self, request: Request) -> Response:
         return HTMLResponse(self._docs, headers=_HEADERS)
@@ -52,6 +55,7 @@ _HOME = """<h1>epithre-iris</h1>
 <p>Makes pictures from text and edits pictures by text. The two routes are shaped like OpenAI's
 image routes, so OpenAI's SDKs work when their base URL points here. A key is needed for pictures;
 the rest is open.</p>
+<p>Served here: {model}</p>
 <pre>{curl}</pre>
 <p>The reply holds the picture as base64 in <code>data[0].b64_json</code>.</p>
 <ul><li><a href="docs">Every field, limit and error</a></li>
@@ -106,10 +110,10 @@ _LIMITS = {
     "enum": "one of",
     "minimum": "at least",
     "maximum": "at most",
-    "minLength": "characters from",
-    "maxLength": "characters to",
-    "minItems": "items from",
-    "maxItems": "items to",
+    "minLength": "characters at least",
+    "maxLength": "characters at most",
+    "minItems": "items at least",
+    "maxItems": "items at most",
 }
 
 

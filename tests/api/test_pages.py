@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 import re
 from html.parser import HTMLParser
 
 import pytest
+from starlette.requests import Request
 
 from iris.api.pages import Pages
 from iris.api.schemas import EditBody, GenerateBody
@@ -59,6 +61,15 @@ def test_the_home_page_shows_a_request_to_this_very_address(front: Front) -> Non
     text = front.get("/", key=None).text
     assert "curl http://iris.test/v1/images/generations" in text
     assert "esk_" not in text
+
+
+def test_the_home_page_says_which_model_paints() -> None:
+    catalog = Catalog("tiny", "2.1.0", "an untrained <model>", (Style("ink", "1.0.0", "d"),))
+    pages = Pages(catalog)
+    request = Request({"type": "http", "headers": [(b"host", b"x")], "path": "/", "server": None})
+    text = bytes(asyncio.run(pages.home(request)).body).decode()
+    assert "tiny 2.1.0, an untrained &lt;model&gt;." in text
+    assert "<code>ink</code>" in text
 
 
 def test_a_style_cannot_put_markup_into_the_docs() -> None:
