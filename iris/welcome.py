@@ -19,7 +19,7 @@ def welcome(url: str, key_file: Path, secret: str | None) -> str:
         key = f"in {key_file}"
     else:
         key = "one that you made with `iris keys create`"
-    bearer = f"$(cat {shlex.quote(str(key_file))})" if key_file.exists() else "$IRIS_KEY"
+    bearer = f"$(cat {shlex.quote(str(key_file))})" if key_file.exists() else "$KEY"
     return f"""
 epithre-iris is ready.
 

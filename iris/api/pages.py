@@ -24,7 +24,7 @@ _STYLE = (
     "text-align:left;vertical-align:top}"
 )
 _CURL = """curl {base}/v1/images/generations \\
-  -H "Authorization: Bearer $IRIS_KEY" -H "Content-Type: application/json" \\
+  -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" \\
   -d '{{"model": "epithre-iris", "prompt": "a lighthouse in the rain"}}'"""
 
 
