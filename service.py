@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 import tempfile
 from contextlib import suppress
 from typing import Any, cast
@@ -72,7 +73,8 @@ uvicorn.config.HTTP_PROTOCOLS["auto"] = "iris.api.protocol:BoundedH11Protocol"
 _FRONT = "epithre_iris"
 _STALL_S = 60.0  # a single step that takes longer means the device hangs
 _COLLECT_POLL_S = 0.25  # how soon a front that died is noticed
-_TRAFFIC_TIMEOUT_S = int(settings.deadline_s) + 120  # ours always comes first
+# Longer than a body and a picture may take: BentoML would answer in another shape than ours.
+_TRAFFIC_TIMEOUT_S = int(settings.body_timeout_s + settings.deadline_s) + 60
 
 
 @bentoml.service(
@@ -97,12 +99,21 @@ class IrisEngine:
         configure_logging(settings.log_level)
         # Imported here so that the arbiter and the front never pay for torch.
         from iris.engine.engine import Engine
-        from iris.engine.loader import choose_device, choose_dtype, load_components, use_threads
+        from iris.engine.loader import (
+            choose_device,
+            choose_dtype,
+            load_components,
+            quieten,
+            use_threads,
+        )
         from iris.engine.lora import install_styles
         from iris.store.resolver import resolve
 
+        if not sys.stderr.isatty():
+            quieten()
         use_threads(settings.cpu_threads or len(os.sched_getaffinity(0)))
         models = resolve(registry)
+        _log.info("loading %s", registry.base.tag)
         device = choose_device(settings.device)
         components = load_components(models.base_path, device, choose_dtype(settings.dtype, device))
         gates = install_styles(

@@ -35,18 +35,14 @@ def parse_form(data: bytes, boundary: bytes) -> dict[str, object]:
 
     Files are the parts `image` and `image[]`, in their order. Raises:
         InvalidRequest: not well-formed, too many parts, a part given twice, a file where text
-            belongs or text where a file belongs.
+            belongs.
     """
     values: dict[str, object] = {}
     files: list[bytes] = []
     for part in _split(data, boundary):
         name = short_name(part.name)
         if part.name in FILE_FIELDS:
-            if not part.is_file:
-                raise InvalidRequest(
-                    f"`{name}` must be sent as a file, with a filename.", param="image"
-                )
-            files.append(part.data)
+            files.append(part.data)  # a file with or without a filename: nothing else fits here
         elif part.name in values:
             raise InvalidRequest(f"`{name}` is given twice; give it once.", param=name)
         elif part.is_file and part.name != "mask":

@@ -11,6 +11,7 @@ from types import TracebackType
 from iris.api.record import RequestRecord
 
 LOGGER = logging.getLogger("iris")
+LIBRARIES = ("py.warnings", "python_multipart", "uvicorn")  # that write lines of their own
 HEALTH_ROUTES = frozenset({"/livez", "/healthz", "/readyz"})
 
 
@@ -35,12 +36,16 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging(level: str) -> None:
-    """Send everything under the logger `iris` to stderr as JSON lines. Called once by a process."""
+    """Send what `iris` and the wire's libraries say to stderr as JSON lines. Once a process."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
-    LOGGER.handlers = [handler]
+    logging.captureWarnings(True)
+    for logger in (LOGGER, *map(logging.getLogger, LIBRARIES)):
+        logger.handlers = [handler]
+        logger.propagate = False
     LOGGER.setLevel(level)
-    LOGGER.propagate = False
+    # It speaks of what clients send wrong, which the request's own line says already.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 def log_request(record: RequestRecord) -> None:

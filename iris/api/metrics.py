@@ -5,11 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import cast
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    start_http_server,
+)
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
 from iris.api.errors import CLIENT_GONE, OK
 from iris.api.record import RequestRecord
@@ -81,8 +91,21 @@ class Metrics:
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return self.registry
         shared = CollectorRegistry()
-        MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
+        shared.register(_LivingProcesses())
         return shared
+
+
+class _LivingProcesses(Collector):
+    """All processes' metrics, without the gauges of those that died before they could say so."""
+
+    def collect(self) -> Iterable[Metric]:
+        folder = os.environ["PROMETHEUS_MULTIPROC_DIR"]
+        for file in Path(folder).glob("gauge_live*.db"):
+            pid = file.stem.rpartition("_")[2]
+            if pid.isdecimal() and not Path(f"/proc/{pid}").exists() and Path("/proc").exists():
+                mark_process_dead(int(pid), folder)  # type: ignore[no-untyped-call]
+        collector = MultiProcessCollector(None, folder)  # type: ignore[no-untyped-call]
+        return cast(Iterable[Metric], collector.collect())  # type: ignore[no-untyped-call]
 
 
 @asynccontextmanager

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -12,6 +15,7 @@ from iris.api.record import RequestRecord, attach
 from iris.errors import BackendFailure, InvalidRequest, IrisError
 
 MAX_HEADER_BYTES = 65_536  # servers differ in when they stop reading headers; this one does not
+LINGER_S = 2.0  # how long the rest of a refused body is read and thrown away
 SMALL_REST_BYTES = 65_536  # a body this small is let in after an early answer; the line stays open
 
 
@@ -29,6 +33,9 @@ class Observed:
         # No route here reads a query, but a server's access log may write it, and people put keys
         # there. The scope is the server's own, so what is taken out here is not logged there.
         scope["query_string"] = b""
+        if scope["path"].startswith(("http://", "https://")):
+            # An absolute target, which RFC 9112 asks every server to take.
+            scope["path"] = "/" + scope["path"].partition("://")[2].partition("/")[2]
         record = RequestRecord(method=scope["method"])
         attach(scope, record)
         exchange = _Exchange(scope, receive, send, record)
@@ -76,6 +83,8 @@ class _Exchange:
         self._body_began = False
         self._body_ended = False
         self._answered = False
+        self._lingers = False
+        self._expects_continue = any(name == b"expect" for name, _ in scope["headers"])
         self.client_left = False
 
     async def receive(self) -> Message:
@@ -94,12 +103,24 @@ class _Exchange:
             headers.append((b"x-request-id", self._record.request_id.encode()))
             if self._http_1 and self._must_hang_up():
                 headers.append((b"connection", b"close"))
+                self._lingers = not self._expects_continue  # that client writes nothing unasked
             message = {**message, "headers": headers}
         elif message["type"] == "http.response.body":
             self._answered = not message.get("more_body", False)
             if self._is_head:
                 message = {**message, "body": b""}
+            if self._answered and self._lingers:
+                await self._send({**message, "more_body": True})
+                await self._discard_rest()
+                message = {"type": "http.response.body"}
         await self._send(message)
+
+    async def _discard_rest(self) -> None:
+        """Read on for a moment: a client that only writes would see a reset and not the answer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while (await self._receive()).get("more_body", False):
+                    continue
 
     def _must_hang_up(self) -> bool:
         """Whether the rest of the body must not be waited for before the next request."""

@@ -14,6 +14,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from iris.api.errors import answer_for, envelope
+from iris.api.log import log_request
 from iris.api.record import RequestRecord
 from iris.errors import InvalidRequest
 
@@ -41,6 +42,10 @@ class BoundedH11Protocol(H11Protocol):
         if not self._is_between_requests():
             self._headers_are_here()
 
+    def _should_upgrade(self) -> bool:
+        """Never: an `Upgrade` that a server does not know is ignored, and the request answered."""
+        return False
+
     def send_400_response(self, msg: str) -> None:
         """Answer bytes that are no HTTP request, or headers over 64 KiB."""
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
@@ -50,11 +55,13 @@ class BoundedH11Protocol(H11Protocol):
             "This is not a valid HTTP/1.1 request, or its headers are over 64 KiB."
         )
         status = answer_for(InvalidRequest).status
+        record = RequestRecord(method="", status=status, code=error.code)
+        log_request(record)
         body = json.dumps(envelope(error)).encode()
         headers = [
             ("content-type", "application/json"),
             ("content-length", str(len(body))),
-            ("x-request-id", RequestRecord(method="").request_id),
+            ("x-request-id", record.request_id),
             ("connection", "close"),
         ]
         for event in (

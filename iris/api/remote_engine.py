@@ -31,6 +31,8 @@ from iris.jobs import (
 
 _log = logging.getLogger("iris")
 
+PATIENCE_S = 2.0
+
 _ERRORS: dict[str, type[IrisError]] = {
     "backend_busy": BackendBusy,
     "backend_unavailable": BackendUnavailable,
@@ -50,24 +52,21 @@ class RemoteEngine:
     _outcome = TypeAdapter[Outcome](Outcome)
     _health = TypeAdapter(EngineHealth)
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Any, *, patience_s: float = PATIENCE_S) -> None:
+        """patience_s: an engine that answers nothing for so long, twice, is not there."""
         self._engine = engine
+        self._patience_s = patience_s
+        self._pulse: asyncio.Task[bool] | None = None
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop keeps only weak references
 
     async def run(self, job: Job) -> Picture:
-        admission = asyncio.ensure_future(self._admit(job))
-        try:
-            answer = await asyncio.shield(admission)
-        except asyncio.CancelledError:
-            # The client left while the engine was still answering: give the ticket back then.
-            admission.add_done_callback(self._give_back)
-            raise
+        answer = await self._admitted(job)
         if isinstance(answer, Refusal):
             raise _ERRORS[answer.code](answer.message, retry_after_s=answer.retry_after_s)
         try:
             outcome = self._outcome.validate_python(await self._engine.collect(answer.ticket_id))
         except asyncio.CancelledError:
-            self._give_back(admission)
+            self._background(self._cancel(answer.ticket_id))
             raise
         except Exception as error:
             raise _unreachable(error) from None
@@ -81,6 +80,37 @@ class RemoteEngine:
         except Exception:
             raise BackendUnavailable("The engine does not answer.") from None
 
+    async def _admitted(self, job: Job) -> Admission:
+        """The engine's answer, unless it is silent: a socket can be open with nobody behind it."""
+        admission = asyncio.ensure_future(self._admit(job))
+        silence = asyncio.ensure_future(self._silence())
+        try:
+            await asyncio.wait((admission, silence), return_when=asyncio.FIRST_COMPLETED)
+            if not admission.done():
+                raise _unreachable(TimeoutError())
+            return admission.result()
+        finally:
+            silence.cancel()
+            if not admission.done():  # the ticket of a job nobody waits for any more
+                self._background(self._give_back(admission))
+
+    async def _silence(self) -> None:
+        """Return when the engine, asked now and then, does not answer its health either."""
+        heard = True
+        while heard:
+            await asyncio.sleep(self._patience_s)
+            if self._pulse is None or self._pulse.done():  # one question for all who wait
+                self._pulse = asyncio.create_task(self._answers())
+            heard = await asyncio.shield(self._pulse)
+
+    async def _answers(self) -> bool:
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await self._engine.health()
+        except Exception:
+            return False
+        return True
+
     async def _admit(self, job: Job) -> Admission:
         admit = self._engine.admit_edit if isinstance(job, EditJob) else self._engine.admit_generate
         try:
@@ -89,12 +119,16 @@ class RemoteEngine:
             raise _unreachable(error) from None
         return self._admission.validate_python(answer)
 
-    def _give_back(self, admission: asyncio.Future[Admission]) -> None:
-        if admission.cancelled() or admission.exception() is not None:
-            return
-        answer = admission.result()
-        if isinstance(answer, Ticket):
-            self._background(self._cancel(answer.ticket_id))
+    async def _give_back(self, admission: asyncio.Future[Admission]) -> None:
+        """Cancel the ticket that is still to come, if it comes soon.
+
+        One that comes later is dropped by the engine itself, because nobody collects it.
+        """
+        with suppress(TimeoutError, IrisError):
+            async with asyncio.timeout(self._patience_s):
+                answer = await admission
+            if isinstance(answer, Ticket):
+                await self._cancel(answer.ticket_id)
 
     async def _cancel(self, ticket_id: str) -> None:
         with suppress(Exception):  # an engine that is gone has no picture to cancel either

@@ -7,7 +7,7 @@ import time
 
 from starlette.responses import Response
 
-from iris.api.schemas import NO_LORA, ImageFields
+from iris.api.schemas import NO_LORA, EditBody, ImageFields
 from iris.catalog import Catalog
 from iris.images.encode import encode_picture, to_base64
 from iris.jobs import Picture, Usage
@@ -43,11 +43,13 @@ def _facts(picture: Picture, fields: ImageFields, catalog: Catalog) -> dict[str,
         "seed": str(picture.seed),
         "model": f"{catalog.base} {catalog.base_version}",
         "num_steps": str(fields.steps),
-        "guidance_scale": f"{fields.guidance_scale:g}",
+        "guidance_scale": repr(fields.guidance_scale),
         "lora": fields.style or NO_LORA,
     }
     if fields.style is not None:
-        facts["lora_strength"] = f"{fields.lora_strength:g}"
+        facts["lora_strength"] = repr(fields.lora_strength)
+    if isinstance(fields, EditBody) and fields.is_single:
+        facts["strength"] = repr(fields.strength)
     return facts
 
 

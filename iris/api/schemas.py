@@ -73,7 +73,7 @@ class ImageFields(BaseModel):
         ge=-1,
         le=MAX_SEED,
         description="An integer from 0 to 9223372036854775807 makes the same picture again; "
-        "-1 draws one, which `x-iris-seed` reports.",
+        "-1 draws one, which `x-iris-seed` reports. Seeds equal modulo 2^32 are one and the same.",
     )
     guidance_scale: float = Field(
         default=1.0,

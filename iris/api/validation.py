@@ -16,8 +16,23 @@ from iris.errors import InvalidRequest
 # Fields that OpenAI's SDKs know and this service has no way to honour.
 UNSUPPORTED = ("mask", "partial_images", "style", "input_fidelity")
 
+# Fields that OpenAI's SDKs may send as null, which there means "not given".
+NULLABLE = frozenset(
+    {
+        "background",
+        "moderation",
+        "n",
+        "output_compression",
+        "output_format",
+        "quality",
+        "response_format",
+        "size",
+        "stream",
+    }
+)
+
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,29})", re.ASCII)
-_DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,29})(\.[0-9]{1,30})?", re.ASCII)
+_DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,29})(\.[0-9]{1,30})?([eE][-+]?[0-9]{1,3})?", re.ASCII)
 _FLAGS = {"true": True, "false": False}
 
 Fields = TypeVar("Fields", bound=ImageFields)
@@ -46,6 +61,7 @@ def read_edit(body: Body, styles: tuple[str, ...]) -> EditBody:
 
 def _validate(model: type[Fields], body: Body, styles: tuple[str, ...]) -> Fields:
     values = _typed(model, body.values) if body.is_form else body.values
+    values = {k: v for k, v in values.items() if v is not None or k not in NULLABLE}
     try:
         fields = model.model_validate(values)
     except ValidationError as error:

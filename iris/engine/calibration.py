@@ -1,4 +1,4 @@
-"""Measure this machine at start: one step and one decode at two sizes."""
+"""Measure this machine at start: encoding, one step and decoding at two sizes."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ import time
 from iris.engine.conditioning import Conditioner
 from iris.engine.cost import CostModel
 from iris.engine.denoiser import Denoiser
-from iris.jobs import GenerateJob
+from iris.jobs import EditJob, Pixels
 
 _SIDES_PX = (256, 256, 768)  # the first run only pays what the first use costs
 
 
 def measure(cost: CostModel, conditioner: Conditioner, denoiser: Denoiser) -> None:
-    """Lay the cost model's lines through what two small pictures take.
+    """Lay the cost model's lines through what two edits of one step take.
 
     Raises:
         Exception: whatever stops the picture; a model that cannot paint must not be served.
     """
+    encodes: list[tuple[float, float]] = []
     steps: list[tuple[float, float]] = []
     decodes: list[tuple[float, float]] = []
     for side in _SIDES_PX:
-        job = GenerateJob(
+        job = EditJob(
             request_id="calibration",
             owner="calibration",
             prompt="calibration",
@@ -33,7 +34,10 @@ def measure(cost: CostModel, conditioner: Conditioner, denoiser: Denoiser) -> No
             lora=None,
             lora_strength=0.0,
             deadline_s=0.0,
+            images=(Pixels(side, side, bytes(3 * side * side)),),
+            strength=None,
         )
+        asked = time.monotonic()
         (row,) = conditioner.rows([job])
         if isinstance(row, Exception):
             raise row
@@ -41,8 +45,10 @@ def measure(cost: CostModel, conditioner: Conditioner, denoiser: Denoiser) -> No
         denoiser.step(row)
         stepped = time.monotonic()
         denoiser.decode(row)
+        encodes.append((side * side, begun - asked))
         tokens = len(row.image_ids) + len(row.text_ids)
         steps.append((tokens, stepped - begun))
         decodes.append((side * side, time.monotonic() - stepped))
+    cost.encode.calibrate(encodes[1:])
     cost.step.calibrate(steps[1:])
     cost.decode.calibrate(decodes[1:])

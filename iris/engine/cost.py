@@ -38,12 +38,14 @@ class Line:
 class CostModel:
     """Predicts the seconds of a picture's parts on this machine."""
 
+    encode: Line  # units: pixels of the source images; what is fixed is the prompt
     step: Line  # units: tokens in one forward pass
     decode: Line  # units: pixels
 
     @classmethod
     def unmeasured(cls) -> CostModel:
-        return cls(step=Line(), decode=Line(per_unit_s=1e-6))
+        per_pixel = Line(per_unit_s=1e-6)
+        return cls(encode=Line(per_unit_s=1e-6), step=Line(), decode=per_pixel)
 
     def picture_s(self, tokens: int, passes: int, steps_left: int, pixels: int) -> float:
         """Seconds of engine time until a picture with `steps_left` steps to go is pixels."""

@@ -34,7 +34,8 @@ from iris.jobs import (
 
 _log = logging.getLogger("iris.engine")
 
-_UNCOLLECTED_S = 60.0  # a finished picture nobody fetched is dropped after this
+# A ticket that nobody collects is dropped after this: its front is gone, or gave up waiting for it.
+_UNCOLLECTED_S = 10.0
 
 
 class Engine:
@@ -133,14 +134,20 @@ class Engine:
             method = "edit" if isinstance(jobs[0], EditJob) else "generate"
             metrics.ADMITTED.labels(method).observe(len(tickets))
             self._encode(tickets)
+        with self._changed:
+            now = time.monotonic()
+            for answer in answers:
+                if isinstance(answer, Ticket) and answer.ticket_id in self._entries:
+                    self._entries[answer.ticket_id].handed_out_at_s = now
         return answers
 
     def collect(self, ticket_id: str) -> Future[Outcome]:
         """The ticket's outcome, now or later. An unknown ticket is a failure, not an exception."""
         with self._changed:
             entry = self._entries.get(ticket_id)
-        if entry is not None:
-            return entry.outcome
+            if entry is not None:
+                entry.is_awaited = True
+                return entry.outcome
         unknown: Future[Outcome] = Future()
         unknown.set_result(Failure("backend_unavailable", "The engine does not know this ticket."))
         return unknown
@@ -308,8 +315,9 @@ class Engine:
                 Failure("backend_timeout", "The picture was not finished before its deadline."),
             )
         for ticket_id, entry in list(self._entries.items()):
-            if entry.finished_at_s is not None and now_s - entry.finished_at_s > _UNCOLLECTED_S:
-                del self._entries[ticket_id]
+            since_s = entry.finished_at_s if entry.is_awaited else entry.handed_out_at_s
+            if since_s is not None and now_s - since_s > _UNCOLLECTED_S:
+                self.cancel(ticket_id)
 
     def _num_open(self) -> int:
         return sum(not entry.outcome.done() for entry in self._entries.values())

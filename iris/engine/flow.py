@@ -14,6 +14,9 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 from torch import Tensor
 
+# Below this the time shift divides by nothing, and no picture could show the difference.
+_LEAST = 1e-6
+
 
 def sigma_schedule(
     scheduler: FlowMatchEulerDiscreteScheduler,
@@ -28,6 +31,7 @@ def sigma_schedule(
         one that the shift maps to `strength`, so an edit takes as many steps as asked for
         whatever its strength, and strength 1.0 is exactly the schedule of a new picture.
     """
+    strength = max(strength, _LEAST)
     mu = compute_empirical_mu(image_seq_len=image_tokens, num_steps=num_inference_steps)
     start = unshift(scheduler.config, mu, strength)
     levels = np.linspace(start, start / num_inference_steps, num_inference_steps)

@@ -19,6 +19,8 @@ from diffusers import (
     Flux2KleinPipeline,
     Flux2Transformer2DModel,
 )
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
 
 from iris.errors import StoreError
 
@@ -42,6 +44,12 @@ class Components:
     text_tokens: int  # every prompt is padded or cut to this length
     device: torch.device
     dtype: torch.dtype
+
+
+def quieten() -> None:
+    """No progress bars: in a log they are noise."""
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
 
 
 def use_threads(count: int) -> None:

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from iris.engine.cost import CostModel
 
+# Of an estimate: what would just make its deadline is better refused at once than at the deadline.
+_MARGIN = 1.1
+
 
 @dataclass(slots=True)
 class Work:
@@ -22,6 +25,7 @@ class Work:
     passes: int  # forward passes a step: 2 with guidance
     steps_left: int
     pixels: int
+    image_pixels: int  # of the source images, until they are encoded; then 0
     deadline_at_s: float  # on the engine's monotonic clock
 
 
@@ -48,6 +52,7 @@ class Scheduler:
         self._encoding: dict[str, Work] = {}  # admitted, prompt and images not encoded yet
         self._waiting: deque[Work] = deque()
         self._running: list[Work] = []
+        self._promised_until_s = 0.0  # the latest time somebody was told to return at
 
     @property
     def num_waiting(self) -> int:
@@ -69,21 +74,34 @@ class Scheduler:
         for a place in the queue.
         """
         ahead_s = self.remaining_s()
-        own_s = self._picture_s(work)
+        own_s = self._work_s(work)
+        total_s = ahead_s + own_s
         left_s = work.deadline_at_s - now_s
         if own_s > left_s:
             return Offer(own_s, is_hopeless=True)
-        if ahead_s + own_s > left_s:
-            return Offer(ahead_s + own_s, retry_after_s=ahead_s + own_s - left_s)
+        if total_s * _MARGIN > left_s:
+            return Offer(total_s, self._promise(total_s * _MARGIN - left_s, own_s, left_s, now_s))
         if self.num_waiting >= self._max_waiting:
-            return Offer(ahead_s + own_s, retry_after_s=ahead_s / len(self._everyone()))
+            place_s = ahead_s / len(self._everyone())
+            return Offer(total_s, self._promise(place_s, own_s, left_s, now_s))
         self._encoding[work.ticket_id] = work
-        return Offer(ahead_s + own_s)
+        return Offer(total_s)
+
+    def _promise(self, wait_s: float, own_s: float, left_s: float, now_s: float) -> float:
+        """Seconds to come back after: everyone who is turned away gets a time of their own.
+
+        With one time for all, all would return at once, and all but one be turned away again.
+        """
+        latest_s = now_s + max(wait_s, left_s)  # who comes later than that finds an idle engine
+        promised_s = max(now_s + wait_s, self._promised_until_s + own_s)
+        self._promised_until_s = min(promised_s, latest_s)
+        return self._promised_until_s - now_s
 
     def encoded(self, ticket_id: str) -> bool:
         """The picture can start. False if it was removed in the meantime."""
         work = self._encoding.pop(ticket_id, None)
         if work is not None:
+            work.image_pixels = 0
             self._waiting.append(work)
         return work is not None
 
@@ -110,10 +128,13 @@ class Scheduler:
 
     def remaining_s(self) -> float:
         """Engine time until everything admitted is done."""
-        return sum(self._picture_s(work) for work in self._everyone())
+        return sum(self._work_s(work) for work in self._everyone())
 
     def _everyone(self) -> list[Work]:
         return [*self._running, *self._waiting, *self._encoding.values()]
 
-    def _picture_s(self, work: Work) -> float:
-        return self.cost.picture_s(work.tokens, work.passes, work.steps_left, work.pixels)
+    def _work_s(self, work: Work) -> float:
+        seconds = self.cost.picture_s(work.tokens, work.passes, work.steps_left, work.pixels)
+        if work.image_pixels:
+            seconds += self.cost.encode.predict_s(work.image_pixels)
+        return seconds

@@ -26,8 +26,10 @@ class Entry:
     admitted_at_s: float
     outcome: Future[Outcome] = field(default_factory=_new_outcome)
     row: Row | None = None  # set when prompt and images are encoded
+    handed_out_at_s: float | None = None  # set when the ticket goes to the front
     started_at_s: float | None = None  # set at the first step
     finished_at_s: float | None = None  # set with the outcome
+    is_awaited: bool = False  # set when somebody collects it
 
     @property
     def kind(self) -> str:
@@ -38,8 +40,10 @@ def work_of(job: Job, ticket_id: str, model: Components, now_s: float) -> Work:
     """How much work a job is, in the scheduler's terms."""
     tokens = model.text_tokens
     tokens += Grid.covering(job.width_px, job.height_px, model.pixels_per_token).tokens
+    image_pixels = 0
     if isinstance(job, EditJob):
         for image in job.images:
+            image_pixels += image.width_px * image.height_px
             tokens += Grid.covering(image.width_px, image.height_px, model.pixels_per_token).tokens
     return Work(
         ticket_id=ticket_id,
@@ -47,6 +51,7 @@ def work_of(job: Job, ticket_id: str, model: Components, now_s: float) -> Work:
         passes=2 if job.guidance_scale > 1.0 else 1,
         steps_left=0 if is_unchanged(job) else job.num_inference_steps,
         pixels=job.width_px * job.height_px,
+        image_pixels=0 if is_unchanged(job) else image_pixels,
         deadline_at_s=now_s + job.deadline_s,
     )
 

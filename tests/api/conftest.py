@@ -9,6 +9,7 @@ import pytest
 import uvicorn
 
 from iris.api.app import create_app
+from iris.api.protocol import BoundedH11Protocol
 from iris.images.decode import Decoder
 from tests.api.fakes import FakeDispatcher, FakeKeys, Front, Loop, make_catalog, make_settings
 
@@ -72,7 +73,7 @@ def shared_server(
         host="127.0.0.1",
         port=0,
         log_config=None,
-        http="h11",
+        http=BoundedH11Protocol,
         server_header=False,
         timeout_graceful_shutdown=5,
     )
@@ -89,5 +90,5 @@ def shared_server(
 
 @pytest.fixture
 def server(shared_server: tuple[str, int], dispatcher: FakeDispatcher) -> tuple[str, int]:
-    """The address of the front on a real socket."""
+    """The address of the front on a real socket, behind the protocol it is served with."""
     return shared_server

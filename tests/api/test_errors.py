@@ -51,12 +51,12 @@ def test_every_error_has_the_status_type_and_code_of_the_contract(
     }
 
 
-@pytest.mark.parametrize("kind", every_error())
+@pytest.mark.parametrize(
+    "kind", [k for k in every_error() if k not in CONTRACT or k is errors.BackendFailure]
+)
 def test_an_error_that_is_not_for_clients_never_tells_its_message(
     kind: type[errors.IrisError],
 ) -> None:
-    if kind in CONTRACT and kind is not errors.BackendFailure:
-        return
     error = kind("IRIS_HOME=/root/x is wrong", code="config_error")
     assert answer_for(kind).status == 500
     assert b"/root" not in error_response(error).body

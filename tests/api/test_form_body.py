@@ -6,7 +6,7 @@ import pytest
 
 from iris.api.form_body import MAX_PARTS, parse_form
 from iris.errors import InvalidRequest
-from tests.api.fakes import FakeDispatcher, Front, assert_refused, picture_bytes
+from tests.api.fakes import FakeDispatcher, Front, assert_envelope, assert_refused, picture_bytes
 
 PNG = picture_bytes()
 FILE = ("a.png", PNG, "image/png")
@@ -44,6 +44,25 @@ def test_one_file_is_a_source_and_several_are_references_in_their_order(
     sizes = [(p.width_px, p.height_px) for p in composed.images]  # type: ignore[union-attr]
     assert sizes == [(64, 48), (96, 32), (64, 48)]
     assert composed.strength is None  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("named", ["image", "image[]"])
+def test_a_file_needs_no_filename(front: Front, dispatcher: FakeDispatcher, named: str) -> None:
+    response = post_raw(front, form(*scalar_parts(), (disposition(named), PNG)))
+    assert response.status_code == 200, response.text
+    text = form(*scalar_parts(), (disposition(named), b"iVBORw0KGgo="))
+    assert_envelope(post_raw(front, text), 400, "invalid_image", "image")
+
+
+def test_a_number_of_a_form_may_be_written_as_programs_write_it(
+    front: Front, dispatcher: FakeDispatcher
+) -> None:
+    fields = SCALARS | {"strength": "1e-05", "guidance_scale": "1E+1"}
+    response = front.post("/v1/images/edits", data=fields, files={"image": FILE})
+    assert response.status_code == 200, response.text
+    (job,) = dispatcher.jobs
+    assert job.guidance_scale == 10.0
+    assert job.strength == 1e-05  # type: ignore[union-attr]
 
 
 def test_scalars_of_a_form_mean_what_they_mean_in_json(
@@ -87,7 +106,9 @@ def test_scalars_of_a_form_mean_what_they_mean_in_json(
         ("num_steps", "0x4"),
         ("guidance_scale", "nan"),
         ("guidance_scale", "inf"),
-        ("guidance_scale", "1e1"),
+        ("guidance_scale", "1e"),
+        ("guidance_scale", "1e400"),
+        ("guidance_scale", "0x1p3"),
         ("guidance_scale", "1."),
         ("guidance_scale", ".5"),
         ("lora_strength", "0,7"),
@@ -128,8 +149,6 @@ BAD_PARTS = {
         [*scalar_parts(), IMAGE_PART, (disposition("user", "user.txt"), b"me")],
         "user",
     ),
-    "image as a scalar": ([*scalar_parts(), (disposition("image"), b"iVBORw0KGgo=")], "image"),
-    "image[] as a scalar": ([*scalar_parts(), (disposition("image[]"), b"x")], "image"),
     "mask": ([*scalar_parts(), IMAGE_PART, (disposition("mask", "m.png"), PNG)], "mask"),
     "mask as a scalar": ([*scalar_parts(), IMAGE_PART, (disposition("mask"), b"x")], "mask"),
     "no image": (scalar_parts(), "image"),
@@ -183,6 +202,16 @@ def test_a_form_without_a_boundary_is_a_400(front: Front, dispatcher: FakeDispat
     assert_refused(front, dispatcher, response, 400, "invalid_request")
 
 
+def test_one_bad_file_of_five_is_told_by_its_number(
+    front: Front, dispatcher: FakeDispatcher
+) -> None:
+    cut_off = ("a.png", PNG[: len(PNG) // 2], "image/png")
+    files = [("image[]", file) for file in (FILE, FILE, FILE, cut_off, FILE)]
+    response = front.post("/v1/images/edits", data=SCALARS, files=files)
+    error = assert_refused(front, dispatcher, response, 400, "invalid_image", "images[3]")
+    assert "image 4" in error["message"]
+
+
 def test_six_files_are_refused_before_any_is_decoded(
     front: Front, dispatcher: FakeDispatcher
 ) -> None:
@@ -202,6 +231,32 @@ def test_an_empty_file_is_an_image_that_cannot_be_used(
 ) -> None:
     response = post_raw(front, form(*scalar_parts(), (disposition("image", ""), b"")))
     assert_refused(front, dispatcher, response, 400, "invalid_image", "image")
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["🦊" * 2_000, "👩‍👩‍👧‍👦 \u202eאבג", "<|im_end|><|im_start|>system\r\n--b0undary", "a,b;c=d"],
+)
+def test_any_text_of_a_form_is_a_prompt_as_it_was_typed(
+    front: Front, dispatcher: FakeDispatcher, prompt: str
+) -> None:
+    response = front.post(
+        "/v1/images/edits", data=SCALARS | {"prompt": prompt}, files={"image": FILE}
+    )
+    assert response.status_code == 200, response.text
+    assert dispatcher.jobs[0].prompt == prompt
+
+
+@pytest.mark.parametrize(
+    ("prompt", "code"), [("", "missing_prompt"), (" \t ", "missing_prompt"), ("🦊" * 2_001, None)]
+)
+def test_a_form_prompt_has_the_limits_of_any_prompt(
+    front: Front, dispatcher: FakeDispatcher, prompt: str, code: str | None
+) -> None:
+    response = front.post(
+        "/v1/images/edits", data=SCALARS | {"prompt": prompt}, files={"image": FILE}
+    )
+    assert_refused(front, dispatcher, response, 400, code or "invalid_request", "prompt")
 
 
 def test_a_prompt_in_a_form_keeps_its_unicode() -> None:

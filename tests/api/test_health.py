@@ -62,12 +62,15 @@ def test_an_engine_that_is_not_there_yet_is_alive_and_not_ready() -> None:
     assert (health.alive, health.ready) == (True, False)
 
 
-def test_an_engine_that_falls_silent_is_dead() -> None:
+def test_an_engine_that_stays_silent_is_dead() -> None:
     async def fall_silent() -> EngineHealth:
         dispatcher = FakeDispatcher()
-        health = Health(lambda: dispatcher, patience_s=0.05)
+        health = Health(lambda: dispatcher, patience_s=0.05, reload_s=0.1)
         assert (await health._ask()).ready
         dispatcher.health_answer = None
+        first = await health._ask()
+        assert (first.alive, first.ready) == (True, False)  # it may only be loading again
+        await asyncio.sleep(0.1)
         return await health._ask()
 
     health = asyncio.run(fall_silent())

@@ -239,7 +239,7 @@ def test_the_png_tells_how_it_was_made_but_never_from_which_words(
             "seed": "77",
             "model": "iris-mini 1.2.3",
             "num_steps": "6",
-            "guidance_scale": "3",
+            "guidance_scale": "3.0",
             "lora": "dark",
             "lora_strength": "0.4",
         }

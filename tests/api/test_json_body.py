@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 import time
 
+import httpx
 import pytest
 
+from iris.api.body import INLINE_BYTES
 from iris.api.json_body import parse_json
 from iris.errors import InvalidRequest
 from tests.api.fakes import FakeDispatcher, Front, assert_refused, generation
@@ -34,6 +36,7 @@ BAD = {
     "number": b"1",
     "deep list": b"[" * 100_000 + b"]" * 100_000,
     "deep list within the structure limit": b"[" * 4_000 + b"]" * 4_000,
+    "deep field of 100,000": b'{"prompt":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "deep field": b'{"prompt":' + b"[" * 5_000 + b"]" * 5_000 + b"}",
     "deep object": b'{"a":' * 9_000 + b"1" + b"}" * 9_000,
     "raw control character": GOOD.encode().replace(b"fox", b"\x01"),
@@ -77,24 +80,38 @@ BAD_FIELDS = {
 }
 
 
-def post(front: Front, body: bytes) -> object:
-    return front.post(
-        "/v1/images/generations", content=body, headers={"content-type": "application/json"}
-    )
+GENERATIONS = "/v1/images/generations"
+EDITS = "/v1/images/edits"
+
+
+def post(front: Front, body: bytes, path: str = GENERATIONS) -> httpx.Response:
+    return front.post(path, content=body, headers={"content-type": "application/json"})
+
+
+@pytest.mark.parametrize("path", [GENERATIONS, EDITS])
+@pytest.mark.parametrize("body", BAD.values(), ids=BAD.keys())
+def test_what_is_not_one_strict_json_object_never_reaches_the_engine(
+    front: Front, dispatcher: FakeDispatcher, body: bytes, path: str
+) -> None:
+    # no field is named: what is wrong with an edit without images would name `image`
+    assert_refused(front, dispatcher, post(front, body, path), 400, "invalid_request")
 
 
 @pytest.mark.parametrize("body", BAD.values(), ids=BAD.keys())
-def test_what_is_not_one_strict_json_object_never_reaches_the_engine(
+def test_a_large_body_is_read_as_strictly_as_a_small_one(
     front: Front, dispatcher: FakeDispatcher, body: bytes
 ) -> None:
-    assert_refused(front, dispatcher, post(front, body), 400, "invalid_request")
+    large = b" " * INLINE_BYTES + body  # read in a thread, not on the loop
+    assert_refused(front, dispatcher, post(front, large), 400, "invalid_request")
 
 
+@pytest.mark.parametrize("path", [GENERATIONS, EDITS])
 @pytest.mark.parametrize(("body", "param"), BAD_FIELDS.values(), ids=BAD_FIELDS.keys())
 def test_a_value_no_field_can_have_names_its_field(
-    front: Front, dispatcher: FakeDispatcher, body: str, param: str
+    front: Front, dispatcher: FakeDispatcher, body: str, param: str, path: str
 ) -> None:
-    assert_refused(front, dispatcher, post(front, body.encode()), 400, "invalid_request", param)
+    response = post(front, body.encode(), path)
+    assert_refused(front, dispatcher, response, 400, "invalid_request", param)
 
 
 def test_a_proper_surrogate_pair_is_one_character() -> None:

@@ -152,3 +152,17 @@ def test_several_processes_are_shown_as_one(tmp_path: Path) -> None:
         )
     line = 'iris_requests_total{code="",method="GET",route="unmatched",status="200"} 2.0'
     assert line in done.stdout
+
+
+def test_a_dead_process_leaves_no_gauge_behind(tmp_path: Path) -> None:
+    """In processes of their own, as prometheus_client looks at its folder only when imported."""
+    env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    dead = "from iris.api.metrics import Metrics; m = Metrics(); m.in_flight.inc(3)"
+    alive = (
+        "from prometheus_client import generate_latest; from iris.api.metrics import Metrics; "
+        "m = Metrics(); m.in_flight.inc(2); print(generate_latest(m.scraped()).decode())"
+    )
+    subprocess.run([sys.executable, "-c", dead], env=env, check=True)
+    assert list(tmp_path.glob("gauge_livesum_*.db"))
+    shown = subprocess.run([sys.executable, "-c", alive], env=env, check=True, capture_output=True)
+    assert b"iris_requests_in_flight 2.0" in shown.stdout

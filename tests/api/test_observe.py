@@ -40,7 +40,13 @@ async def exchange(app: Any, scope: dict[str, Any]) -> list[Message]:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    whole = {"type": "http", "method": "GET", "http_version": "1.1", "headers": []} | scope
+    whole = {
+        "type": "http",
+        "method": "GET",
+        "path": "/",
+        "http_version": "1.1",
+        "headers": [],
+    } | scope
     await Observed(app, Metrics())(whole, receive, send)
     return sent
 
@@ -118,7 +124,7 @@ def test_the_line_is_closed_only_where_a_large_body_was_left_unread(
         await send({"type": "http.response.body", "body": b""})
 
     for version in ("1.1", "2"):
-        start, _ = asyncio.run(exchange(answer, {"headers": headers, "http_version": version}))
+        start, *_ = asyncio.run(exchange(answer, {"headers": headers, "http_version": version}))
         expected = closes and version == "1.1"
         assert ((b"connection", b"close") in start["headers"]) is expected
 
@@ -143,3 +149,42 @@ def test_an_unexpected_crash_is_a_500_that_tells_nothing(
     error = assert_envelope(response, 500, "backend_error")
     for word in ("secret", "KeyError", "iris", "Traceback", ".py"):
         assert word not in error["message"]
+
+
+def test_an_absolute_target_is_the_path_in_it(front: Front) -> None:
+    seen: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["path"])
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    for path in ("http://iris.test/v1/models", "https://x:1/", "http://x", "*", "/a://b"):
+        asyncio.run(exchange(app, {"path": path}))
+    assert seen == ["/v1/models", "/", "/", "*", "/a://b"]
+
+
+def test_a_client_that_only_writes_still_gets_its_answer(front: Front) -> None:
+    """What is left of a refused body is read on, or the refusal would be lost in a reset."""
+    rest = [b"x" * 1000] * 5
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 413, "headers": []})
+        await send({"type": "http.response.body", "body": b"too large"})
+
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        chunk = rest.pop()
+        return {"type": "http.request", "body": chunk, "more_body": bool(rest)}
+
+    async def send(message: Message) -> None:
+        sent.append({**message, "rest": len(rest)})
+
+    scope = {"type": "http", "method": "POST", "path": "/", "http_version": "1.1"}
+    scope["headers"] = [(b"content-length", b"99999999")]
+    asyncio.run(Observed(refuse, Metrics())(scope, receive, send))
+    assert [message["rest"] for message in sent] == [5, 5, 0]
+    assert sent[1]["body"] == b"too large"
+    assert sent[1]["more_body"]
+    assert not sent[2].get("more_body", False)

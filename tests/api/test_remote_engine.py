@@ -47,11 +47,17 @@ class Proxy:
         self.admit_gate.set()
         self.collect_gate.set()
         self.calls = []
+        self.num_hanging = 0  # admissions that somebody still waits for
+        self.is_silent = False
 
     async def admit_generate(self, jobs):
         self.calls.append(("generate", len(jobs)))
         self.admitting.set()
-        await self.admit_gate.wait()
+        self.num_hanging += 1
+        try:
+            await self.admit_gate.wait()
+        finally:
+            self.num_hanging -= 1
         return [answer(self.admission) for _ in jobs]
 
     async def admit_edit(self, jobs):
@@ -68,6 +74,8 @@ class Proxy:
         self.calls.append(("cancel", ticket_id))
 
     async def health(self):
+        if self.is_silent:
+            await asyncio.Event().wait()
         return answer(self.outcome)
 
 
@@ -175,6 +183,49 @@ def test_a_refusal_that_comes_after_the_client_left_cancels_nothing():
         return proxy.calls
 
     assert asyncio.run(run()) == [("generate", 1)]
+
+
+def test_a_silent_engine_is_unavailable_long_before_the_deadline():
+    async def run():
+        proxy = Proxy()
+        proxy.admit_gate.clear()
+        proxy.is_silent = True
+        engine = RemoteEngine(proxy, patience_s=0.05)
+        with pytest.raises(BackendUnavailable):
+            await asyncio.wait_for(engine.run(JOB), 5)
+        await asyncio.gather(*engine._tasks)  # what it began is not left hanging on the wire
+        return proxy
+
+    assert asyncio.run(run()).num_hanging == 0
+
+
+def test_an_engine_that_takes_its_time_to_admit_is_waited_for_while_it_is_heard():
+    async def run():
+        proxy = Proxy()
+        proxy.admit_gate.clear()
+        task = asyncio.create_task(RemoteEngine(proxy, patience_s=0.02).run(JOB))
+        await asyncio.sleep(0.3)
+        assert not task.done()
+        proxy.admit_gate.set()
+        return await task
+
+    assert asyncio.run(run()) == PICTURE
+
+
+def test_an_admission_that_never_comes_is_let_go_of_after_the_client_left():
+    async def run():
+        proxy = Proxy()
+        proxy.admit_gate.clear()
+        engine = RemoteEngine(proxy, patience_s=0.05)
+        task = asyncio.create_task(engine.run(JOB))
+        await proxy.admitting.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.gather(*engine._tasks)
+        return proxy
+
+    assert asyncio.run(run()).num_hanging == 0
 
 
 def test_health_is_the_engines_or_unavailable():

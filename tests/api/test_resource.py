@@ -17,6 +17,12 @@ ALLOWED = {
     "/v1/images/edits": "OPTIONS, POST",
 }
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "FROBNICATE"]
+REFUSED = [
+    (path, method)
+    for path, allowed in ALLOWED.items()
+    for method in METHODS
+    if method not in allowed.split(", ")
+]
 NOT_OURS = [
     "/metrics",
     "/schema.json",
@@ -49,13 +55,10 @@ def test_options_names_the_methods_of_a_path(front: Front, path: str) -> None:
     assert response.headers["x-request-id"].startswith("req_")
 
 
-@pytest.mark.parametrize("path", ALLOWED)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("path", "method"), REFUSED)
 def test_any_other_method_is_a_405_that_names_those_that_work(
     front: Front, dispatcher: FakeDispatcher, path: str, method: str
 ) -> None:
-    if method in ALLOWED[path]:
-        return
     response = front.request(method, path)
     assert response.headers["allow"] == ALLOWED[path]
     if method == "HEAD":

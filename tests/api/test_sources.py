@@ -1,6 +1,11 @@
 from __future__ import annotations
 
 import base64
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +43,11 @@ BAD_BASE64 = {
     "path": "/etc/passwd",
     "urlsafe alphabet": URLSAFE.replace("+", "-").replace("/", "_"),
     "newline inside": B64[:40] + "\n" + B64[40:],
+    # so many that the length is right: a decoder that skips them would read a good picture
+    "four newlines inside": B64[:40] + "\r\n\r\n" + B64[40:],
+    "four spaces inside": B64[:40] + "    " + B64[40:],
+    "four dashes inside": B64[:40] + "----" + B64[40:],
+    "four control characters inside": B64[:40] + "\u0001" * 4 + B64[40:],
     "newline at the end": B64 + "\n",
     "space inside": B64[:40] + " " + B64[40:],
     "space in front": " " + B64,
@@ -63,6 +73,72 @@ def test_what_is_no_image_in_raw_base64_is_refused(
 ) -> None:
     response = front.post(EDITS, json=edit(image=text))
     assert_refused(front, dispatcher, response, 400, "invalid_image", "image")
+
+
+@pytest.fixture(scope="module")
+def picture_host() -> Iterator[tuple[str, list[str]]]:
+    """Somebody else's server that has a good picture, and the paths it was asked for."""
+    asked: list[str] = []
+
+    class Host(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("content-length", str(len(PNG)))
+            self.end_headers()
+            self.wfile.write(PNG)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: object) -> None:
+            """Keep the test's output its own."""
+
+    host = ThreadingHTTPServer(("127.0.0.1", 0), Host)
+    thread = threading.Thread(target=host.serve_forever)
+    thread.start()
+    yield f"127.0.0.1:{host.server_port}", asked
+    host.shutdown()
+    thread.join()
+    host.server_close()
+
+
+@pytest.mark.parametrize("scheme", ["http://", "https://", "HTTP://", "//", "ftp://", "file://"])
+def test_what_a_request_points_to_is_never_fetched_or_read(
+    front: Front,
+    dispatcher: FakeDispatcher,
+    picture_host: tuple[str, list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    scheme: str,
+) -> None:
+    address, asked = picture_host
+    file = tmp_path / "a.png"
+    file.write_bytes(PNG)
+    url = f"file://{file}" if scheme == "file://" else f"{scheme}{address}/a.png"
+    calls: list[object] = []
+    connect = socket.socket.connect
+
+    def watched(self: socket.socket, to: Any) -> None:
+        calls.append(to)
+        connect(self, to)
+
+    monkeypatch.setattr(socket.socket, "connect", watched)
+    lookup = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda *args, **kw: calls.append(args) or lookup(*args, **kw)
+    )
+    for fields in ({"image": url}, {"images": [B64, url]}):
+        dispatcher.reset()
+        response = front.post(EDITS, json=edit(**fields))
+        param = "image" if "image" in fields else "images[1]"
+        assert_refused(front, dispatcher, response, 400, "invalid_image", param)
+    dispatcher.reset()
+    response = front.post(EDITS, data=edit(), files={"image": ("a.png", url.encode())})
+    assert_refused(front, dispatcher, response, 400, "invalid_image", "image")
+    # nor where it is mere text
+    response = front.post(EDITS, json=edit(image=B64, prompt=f"like {url}", user=url))
+    assert response.status_code == 200
+    assert (asked, calls) == ([], [])
 
 
 @pytest.mark.parametrize("text", BAD_BASE64.values(), ids=BAD_BASE64.keys())

@@ -35,5 +35,5 @@ def test_one_outlier_moves_a_prediction_by_a_tenth_of_its_excess():
 
 
 def test_a_picture_costs_its_passes_and_its_decode():
-    cost = CostModel(step=Line(per_unit_s=0.001), decode=Line(per_unit_s=1e-6))
+    cost = CostModel(encode=Line(), step=Line(per_unit_s=0.001), decode=Line(per_unit_s=1e-6))
     assert cost.picture_s(tokens=100, passes=2, steps_left=4, pixels=500_000) == pytest.approx(1.3)

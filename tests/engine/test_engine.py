@@ -299,6 +299,18 @@ def test_a_picture_nobody_collects_is_dropped(engine, monkeypatch):
     assert engine._entries == {}
 
 
+def test_a_ticket_that_nobody_ever_waits_for_is_cancelled_while_it_runs(engine, monkeypatch):
+    monkeypatch.setattr("iris.engine.engine._UNCOLLECTED_S", 0.3)
+    job = a_job(num_inference_steps=50, width_px=256, height_px=256)
+    (left,) = admit(engine, job)
+    (awaited,) = admit(engine, job)
+    outcome = engine.collect(awaited)
+    entry = engine._entries[left]
+    assert isinstance(entry.outcome.result(30), Failure)
+    assert left not in engine._entries
+    assert isinstance(outcome.result(60), Picture)
+
+
 def test_draining_refuses_new_pictures_and_finishes_the_others(engine, brake):
     tickets = admit(engine, a_job(), a_job(num_inference_steps=4))
     assert brake.entered.wait(10)

@@ -27,6 +27,13 @@ def test_an_edit_starts_at_its_strength_and_takes_every_step(scheduler, strength
     assert bool((sigmas.diff() < 0).all())
 
 
+@pytest.mark.parametrize("strength", [1e-320, 1e-12])
+def test_the_smallest_strengths_still_have_a_schedule(scheduler, strength):
+    sigmas = sigma_schedule(scheduler, 4, 576, strength)
+    assert bool(torch.isfinite(sigmas).all())
+    assert 0.0 < float(sigmas[0]) < 1e-5
+
+
 @pytest.mark.parametrize("steps", [1, 4, 50])
 def test_full_strength_is_exactly_the_schedule_of_a_new_picture(scheduler, steps):
     assert torch.equal(

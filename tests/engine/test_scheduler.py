@@ -8,12 +8,14 @@ from iris.engine.scheduler import Scheduler, Work
 
 def a_scheduler(max_waiting=64, max_running=8):
     # 1 ms a token and pass, decoding free: a picture of 100 tokens takes 0.1 s a step.
-    cost = CostModel(step=Line(per_unit_s=0.001), decode=Line(per_unit_s=0.0))
+    cost = CostModel(
+        encode=Line(per_unit_s=1e-6), step=Line(per_unit_s=0.001), decode=Line(per_unit_s=0.0)
+    )
     return Scheduler(cost, max_waiting=max_waiting, max_running=max_running)
 
 
-def some_work(name, steps=4, tokens=100, passes=1, deadline_at_s=1000.0):
-    return Work(name, tokens, passes, steps, 0, deadline_at_s)
+def some_work(name, steps=4, tokens=100, passes=1, deadline_at_s=1000.0, image_pixels=0):
+    return Work(name, tokens, passes, steps, 0, image_pixels, deadline_at_s)
 
 
 def admit(scheduler, *works):
@@ -75,11 +77,40 @@ def test_work_that_cannot_meet_its_deadline_is_told_when_it_could():
     late = some_work("late", steps=10, deadline_at_s=3.0)  # 1 s of its own, 3 s left
     offer = scheduler.offer(late, now_s=0.0)
     assert not offer.is_admitted
-    assert offer.retry_after_s == pytest.approx(3.0)  # by then 2 s of work are ahead
+    wait_s = offer.retry_after_s
+    assert wait_s == pytest.approx(3.6)  # 6 s of work and a tenth, 3 s left
     assert scheduler.num_waiting == 1
     for work in scheduler.next_round():
-        work.steps_left -= 30  # 3 s later
-    assert scheduler.offer(some_work("late", steps=10, deadline_at_s=6.0), now_s=3.0).is_admitted
+        work.steps_left -= round(wait_s * 10)
+    again = some_work("late", steps=10, deadline_at_s=wait_s + 3.0)
+    assert scheduler.offer(again, now_s=wait_s).is_admitted
+
+
+def test_those_who_are_turned_away_are_told_times_of_their_own():
+    scheduler = a_scheduler(max_waiting=1)
+    admit(scheduler, some_work("a"))
+    waits = [scheduler.offer(some_work(str(i)), now_s=0.0).retry_after_s for i in range(5)]
+    assert waits == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0])  # 0.4 s for each of them
+    late = [scheduler.offer(some_work(str(i)), now_s=50.0).retry_after_s for i in range(2)]
+    assert late == pytest.approx([0.4, 0.8])  # times that have passed are nobody's any more
+
+
+def test_nobody_is_told_to_come_back_later_than_a_deadline():
+    scheduler = a_scheduler(max_waiting=1)
+    admit(scheduler, some_work("a"))
+    waits = [
+        scheduler.offer(some_work(str(i), deadline_at_s=5.0), now_s=0.0).retry_after_s
+        for i in range(100)
+    ]
+    assert max(waits) == pytest.approx(5.0)
+
+
+def test_source_images_cost_their_encoding_until_they_are_encoded():
+    scheduler = a_scheduler()
+    scheduler.offer(some_work("a", image_pixels=500_000), now_s=0.0)
+    assert scheduler.remaining_s() == pytest.approx(0.9)
+    scheduler.encoded("a")
+    assert scheduler.remaining_s() == pytest.approx(0.4)
 
 
 def test_work_too_long_for_its_deadline_on_an_idle_engine_is_hopeless_not_busy():

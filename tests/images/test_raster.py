@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 from iris.images.fit import Exact, Within
 from iris.images.header import Unusable
 from iris.images.prescan import prescan
-from iris.images.raster import render
+from iris.images.raster import forbid_bombs, render
 
 RED = (200, 30, 40)
 
@@ -277,6 +278,19 @@ def test_a_picture_that_contradicts_its_header_is_refused(files: Any) -> None:
     moved = type(header)(format="GIF", width_px=20, height_px=16, body=header.body)
     with pytest.raises(Unusable, match="not of the size"):
         render(moved, Exact(16, 16))
+
+
+def test_the_decoder_itself_opens_nothing_over_50_megapixels(
+    files: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most, over = (files.png(10_000, height, 1, 0, b"") for height in (5_000, 5_001))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # put back afterwards
+    with warnings.catch_warnings():
+        forbid_bombs()
+        with Image.open(io.BytesIO(most)) as opened:
+            assert opened.size == (10_000, 5_000)
+        with pytest.raises(Image.DecompressionBombWarning):
+            Image.open(io.BytesIO(over))
 
 
 def test_picture_data_that_stops_short_is_refused_by_the_decoder(files: Any) -> None:

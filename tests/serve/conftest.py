@@ -46,10 +46,10 @@ class Server:
     def log(self):
         return self.log_file.read_text(errors="replace")
 
-    def client(self, **kwargs):
+    def client(self, headers=None, **kwargs):
         return httpx.Client(
             base_url=self.url,
-            headers={"Authorization": f"Bearer {self.key}"},
+            headers={"Authorization": f"Bearer {self.key}"} | (headers or {}),
             timeout=60,
             **kwargs,
         )

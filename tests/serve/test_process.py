@@ -1,5 +1,6 @@
 """The service as processes: what it shows, what it hides, how it fails and how it ends."""
 
+import json
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -64,6 +66,65 @@ def test_wrong_methods_and_media_types_are_in_the_envelope(server):
     assert wrong_method.json()["error"]["code"] == "method_not_allowed"
     assert wrong_type.status_code == 415
     assert wrong_type.json()["error"]["code"] == "unsupported_media_type"
+
+
+def test_head_and_options_answer_without_a_body(server):
+    got, head = (httpx.request(method, server.url + "/v1/models") for method in ("GET", "HEAD"))
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == str(len(got.content))
+    options = httpx.options(server.url + "/v1/images/edits")
+    assert (options.status_code, options.content) == (204, b"")
+    assert options.headers["allow"] == "OPTIONS, POST"
+
+
+@pytest.mark.parametrize("has_length", [True, False])
+def test_a_body_of_50_mb_is_read_and_one_byte_more_is_a_413(has_length, server):
+    def post(client, size):
+        good = json.dumps(body()).encode()
+        content = good[:-1] + b" " * (size - len(good)) + b"}"
+        pieces = (content[at : at + 1_000_000] for at in range(0, size, 1_000_000))
+        return client.post("/v1/images/generations", content=content if has_length else pieces)
+
+    with server.client(headers={"content-type": "application/json"}) as client:
+        too_large = post(client, 50 * 1024 * 1024 + 1)
+        assert too_large.status_code == 413
+        assert too_large.json()["error"]["code"] == "request_too_large"
+        assert post(client, 50 * 1024 * 1024).status_code == 200
+
+
+def test_slow_headers_and_slow_bodies_hold_no_engine_slot(server):
+    url = httpx.URL(server.url)
+    start = b"POST /v1/images/generations HTTP/1.1\r\nhost: x\r\n"
+    rest = f"authorization: Bearer {server.key}\r\ncontent-type: application/json\r\n".encode()
+    with ExitStack() as stack:
+        for sent in [start, start + rest + b"content-length: 1000\r\n\r\n{"] * 20:
+            line = stack.enter_context(socket.create_connection((url.host, url.port), timeout=10))
+            line.sendall(sent)
+        with server.client() as client:
+            assert client.post("/v1/images/generations", json=body()).status_code == 200
+        assert server.metric("iris_engine_running_pictures") == 0
+        assert server.metric("iris_engine_waiting_pictures") == 0
+
+
+def test_an_engine_that_never_comes_up_is_a_503_long_before_the_deadline(start):
+    server = start(ready=False, IRIS_DEVICE="cuda", CUDA_VISIBLE_DEVICES="")
+    deadline = time.monotonic() + 60
+    while not (server.home / "first-key").exists() or not answers(server):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    begun = time.monotonic()
+    with server.client() as client:
+        reply = client.post("/v1/images/generations", json=body())
+    assert reply.status_code == 503
+    assert reply.json()["error"]["code"] == "backend_unavailable"
+    assert time.monotonic() - begun < 30  # of a deadline of 300
+
+
+def answers(server):
+    try:
+        return httpx.get(f"{server.url}/v1/models").status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 def test_the_home_page_loads_nothing_from_elsewhere(server):
