@@ -21,7 +21,7 @@ from iris.api.schemas import (
 from iris.catalog import Catalog
 from iris.images.header import MAX_ASPECT, MAX_FILE_BYTES, MAX_PIXELS, MAX_SIDE_PX
 
-CREATED = 1_793_491_200  # 1 November 2026, when the name was first served
+CREATED = 1_793_491_200  # 1 November 2026: OpenAI's shape wants a date, and it must not change
 
 
 class Models:

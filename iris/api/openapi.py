@@ -8,7 +8,7 @@ from pydantic.json_schema import models_json_schema
 
 from iris import __version__
 from iris.api.errors import TABLE
-from iris.api.schemas import MAX_IMAGES, MODEL, NO_LORA, EditBody, GenerateBody
+from iris.api.schemas import MAX_IMAGES, MODEL, NO_LORA, NULLABLE, EditBody, GenerateBody
 from iris.catalog import Catalog
 
 Json = dict[str, Any]
@@ -63,8 +63,8 @@ def build_openapi(catalog: Catalog) -> Json:
                 }
             },
             "schemas": {
-                "ImageGeneration": generation,
-                "ImageEdit": edit,
+                "ImageGeneration": _with_nulls(generation),
+                "ImageEdit": _with_nulls(edit),
                 "ImageEditForm": _form_schema(edit),
                 **_REPLY_SCHEMAS,
             },
@@ -96,6 +96,20 @@ def _body_schemas(catalog: Catalog) -> tuple[Json, Json]:
     return generation, edit
 
 
+def _with_nulls(body: Json) -> Json:
+    """The schema of a JSON body, in which some fields may be null and are then not given."""
+    properties = {}
+    for name, field in body["properties"].items():
+        if name in NULLABLE:
+            field = {**field, "type": [field["type"], "null"]}
+            if "const" in field:
+                field["enum"] = [field.pop("const")]
+            if "enum" in field:
+                field["enum"] = [*field["enum"], None]
+        properties[name] = field
+    return {**body, "properties": properties}
+
+
 def _form_schema(edit: Json) -> Json:
     """The form of an edit: the same scalars, and files instead of base64."""
     file = {"type": "string", "contentMediaType": "application/octet-stream"}
@@ -120,7 +134,7 @@ def _form_schema(edit: Json) -> Json:
     return {
         **{key: value for key, value in edit.items() if key not in ("properties", "oneOf")},
         "title": "EditForm",
-        "description": "POST /v1/images/edits as a form. Numbers are plain decimals, booleans "
+        "description": "POST /v1/images/edits as a form. Numbers are as in JSON, booleans "
         "`true` or `false`.",
         "properties": {**scalars, **files},
         "anyOf": [{"required": ["image"]}, {"required": ["image[]"]}],

@@ -100,7 +100,13 @@ def _fields_table(schema: Json) -> str:
             f"{word} {_plain(field[key])}" for key, word in _LIMITS.items() if key in field
         )
         rows.append(
-            (f"`{name}`", field.get("type", ""), default, limits, field.get("description", ""))
+            (
+                f"`{name}`",
+                _plain(field.get("type", "")),
+                default,
+                limits,
+                field.get("description", ""),
+            )
         )
     return _table(("Field", "Type", "Default", "Limits", "Rule"), rows)
 
@@ -119,7 +125,9 @@ _LIMITS = {
 
 def _plain(value: object) -> str:
     if isinstance(value, list):
-        return " | ".join(map(str, value))
+        return " | ".join(map(_plain, value))
+    if value is None:
+        return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -28,6 +28,21 @@ MAX_IMAGES = 5
 GRID_PX = 16  # every side of a picture is a multiple of it
 NO_LORA = "none"
 
+# Fields that OpenAI's SDKs may send as null in JSON, which there means "not given".
+NULLABLE = frozenset(
+    {
+        "background",
+        "moderation",
+        "n",
+        "output_compression",
+        "output_format",
+        "quality",
+        "response_format",
+        "size",
+        "stream",
+    }
+)
+
 _SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
 _SIZE_PATTERN = r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$"
 

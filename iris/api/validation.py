@@ -10,26 +10,19 @@ from pydantic_core import ErrorDetails
 
 from iris.api.body import Body
 from iris.api.json_body import short_name
-from iris.api.schemas import MAX_IMAGES, MODEL, NO_LORA, EditBody, GenerateBody, ImageFields
+from iris.api.schemas import (
+    MAX_IMAGES,
+    MODEL,
+    NO_LORA,
+    NULLABLE,
+    EditBody,
+    GenerateBody,
+    ImageFields,
+)
 from iris.errors import InvalidRequest
 
 # Fields that OpenAI's SDKs know and this service has no way to honour.
 UNSUPPORTED = ("mask", "partial_images", "style", "input_fidelity")
-
-# Fields that OpenAI's SDKs may send as null, which there means "not given".
-NULLABLE = frozenset(
-    {
-        "background",
-        "moderation",
-        "n",
-        "output_compression",
-        "output_format",
-        "quality",
-        "response_format",
-        "size",
-        "stream",
-    }
-)
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,29})", re.ASCII)
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,29})(\.[0-9]{1,30})?([eE][-+]?[0-9]{1,3})?", re.ASCII)

@@ -254,7 +254,7 @@ class Engine:
                 with self._changed:
                     self._scheduler.cost.step.observe(work.tokens, seconds)
                     work.steps_left -= 1
-            if work.steps_left == 0:
+            if work.steps_left == 0 and not entry.outcome.done():  # nobody may want it by now
                 self._deliver(work, entry, row)
         except Exception as error:
             self._fail(work.ticket_id, error)

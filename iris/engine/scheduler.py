@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from iris.engine.cost import CostModel
 
-# Of an estimate: what would just make its deadline is better refused at once than at the deadline.
+# On the work ahead: what would just make its deadline is better refused at once than at the
+# deadline. Not on a picture's own work, or one that just fits would be told to come back for ever.
 _MARGIN = 1.1
 
 
@@ -79,8 +80,9 @@ class Scheduler:
         left_s = work.deadline_at_s - now_s
         if own_s > left_s:
             return Offer(own_s, is_hopeless=True)
-        if total_s * _MARGIN > left_s:
-            return Offer(total_s, self._promise(total_s * _MARGIN - left_s, own_s, left_s, now_s))
+        late_s = ahead_s * _MARGIN + own_s - left_s
+        if late_s > 0:
+            return Offer(total_s, self._promise(late_s, own_s, left_s, now_s))
         if self.num_waiting >= self._max_waiting:
             place_s = ahead_s / len(self._everyone())
             return Offer(total_s, self._promise(place_s, own_s, left_s, now_s))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from iris.api.validation import NULLABLE
+from iris.api.schemas import NULLABLE
 from tests.api.fakes import (
     FakeDispatcher,
     Front,

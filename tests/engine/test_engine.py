@@ -154,6 +154,18 @@ def test_a_cancelled_picture_leaves_at_the_next_step_and_frees_its_place(engine,
     assert (health.waiting, health.running) == (0, 0)
 
 
+def test_a_picture_cancelled_in_its_last_step_is_not_decoded(engine, brake, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(engine._denoiser, "decode", decoded.append)
+    (gone,) = admit(engine, a_job(num_inference_steps=1))
+    assert brake.entered.wait(10)
+    engine.cancel(gone)
+    brake.released.set()
+    assert engine.drain(10)
+    engine.close()
+    assert decoded == []
+
+
 def test_a_picture_cancelled_before_it_ran_never_runs(make_engine, monkeypatch):
     engine = make_engine(max_running=1)
     brake = Brake(engine, monkeypatch)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import Flux2KleinPipeline
+from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 from PIL import Image
 
 from iris.engine.conditioning import Conditioner
@@ -147,10 +148,7 @@ def test_partial_strength_is_the_stock_edit_from_the_noised_source(strength, sto
         clean = pipeline._encode_vae_image(image, generator=None)
     noise = torch.randn(clean.shape, generator=torch.Generator("cpu").manual_seed(job.seed))
     config = pipeline.scheduler.config
-    pipeline_mu = __import__(
-        "diffusers.pipelines.flux2.pipeline_flux2_klein", fromlist=["compute_empirical_mu"]
-    ).compute_empirical_mu
-    start = unshift(config, pipeline_mu(clean.shape[2] * clean.shape[3], 4), strength)
+    start = unshift(config, compute_empirical_mu(clean.shape[2] * clean.shape[3], 4), strength)
     expected = stock_picture(
         pipeline,
         components,

@@ -78,12 +78,17 @@ def test_work_that_cannot_meet_its_deadline_is_told_when_it_could():
     offer = scheduler.offer(late, now_s=0.0)
     assert not offer.is_admitted
     wait_s = offer.retry_after_s
-    assert wait_s == pytest.approx(3.6)  # 6 s of work and a tenth, 3 s left
+    assert wait_s == pytest.approx(3.5)  # 5 s ahead and a tenth, 1 s of its own, 3 s left
     assert scheduler.num_waiting == 1
     for work in scheduler.next_round():
         work.steps_left -= round(wait_s * 10)
     again = some_work("late", steps=10, deadline_at_s=wait_s + 3.0)
     assert scheduler.offer(again, now_s=wait_s).is_admitted
+
+
+def test_a_picture_that_just_fits_its_deadline_is_never_turned_away_by_an_idle_engine():
+    work = some_work("a", steps=10, deadline_at_s=1.001)  # 1 s of its own
+    assert a_scheduler().offer(work, now_s=0.0).is_admitted
 
 
 def test_those_who_are_turned_away_are_told_times_of_their_own():
