@@ -6,7 +6,7 @@ import pytest
 
 from iris.api.errors import TABLE
 from iris.api.openapi import build_openapi
-from iris.api.schemas import EditBody, GenerateBody
+from iris.api.schemas import NULLABLE, EditBody, GenerateBody
 from tests.api.fakes import Front, make_catalog
 
 
@@ -106,3 +106,15 @@ def test_pictures_need_a_key_and_models_do_not(spec: dict[str, Any]) -> None:
         for operation in methods.values():
             assert operation["security"] == ([{"key": []}] if "images" in path else [])
     assert spec["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+
+
+def test_null_is_in_the_schema_exactly_where_it_is_taken() -> None:
+    schemas = build_openapi(make_catalog())["components"]["schemas"]
+    for name in ("ImageGeneration", "ImageEdit", "ImageEditForm"):
+        takes_null = set()
+        for field, schema in schemas[name]["properties"].items():
+            if "null" in schema["type"]:
+                takes_null.add(field)
+                assert None in schema.get("enum", [None])
+                assert "const" not in schema
+        assert takes_null == (set() if name == "ImageEditForm" else NULLABLE)

@@ -96,7 +96,7 @@ def test_more_than_fits_is_refused_at_once_and_told_when_to_return(tight):
 
 
 def test_a_picture_that_cannot_make_its_deadline_is_a_504(start):
-    """A hundred passes at 960x960 in one second: no machine with this model's parts is that fast."""
+    """A hundred passes at 960x960 in one second: refused before the first one."""
     hurried = start(IRIS_DEADLINE_S="1")
     with hurried.client() as client:
         slow = generate(client, **a_long_one())
