@@ -1,0 +1,1 @@
+"""Training of iris-mini: its autoencoder, its transformer and its styles."""

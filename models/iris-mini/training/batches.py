@@ -1,0 +1,132 @@
+"""Endless batches of one shape each: captions drawn anew, noise added, the answer beside it."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from training import text
+from training.examples import SHAPES, Part, Shape, load_part
+from training.text import Prompts
+from training.transformer import positions, shifted, text_positions
+from world.captions import LANGUAGES, caption
+
+UNSAID = 0.1  # share of samples without a caption: what guidance compares with
+OBJECT_WEIGHT = 4.0
+FROM_SOURCE = 0.5  # share of edits that start from the noised source, as strength has it
+LEAST_STRENGTH, FULL_STRENGTH = 0.15, 0.6  # below: nothing changes; above: all that was asked
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one training step takes; B samples of one shape."""
+
+    shape: Shape
+    noisy: Tensor  # (B, tokens, 128)
+    references: Tensor  # (B, tokens of the references, 128)
+    sigma: Tensor  # (B,)
+    prompts: Tensor  # (B, 64, width)
+    velocity: Tensor  # (B, tokens, 128): the answer
+    weight: Tensor  # (B, tokens, 1)
+    amount: float  # of the style, for lora_strength
+
+    def image_positions(self) -> Tensor:
+        """(tokens + tokens of the references, 4)."""
+        grids = (self.shape.grid, *self.shape.references)
+        return torch.cat([positions(grid, 10 * number) for number, grid in enumerate(grids)])
+
+    def text_positions(self) -> Tensor:
+        return text_positions()
+
+
+class Batches:
+    """Draws batches from the parts of a folder; new parts are found as they appear."""
+
+    def __init__(self, folder: Path, prompts: Prompts, tokens: int, seed: int) -> None:
+        self._folder = folder
+        self._prompts = prompts
+        self._tokens = tokens  # of a whole batch, prompts included
+        self._rng = random.Random(seed)
+        self._noise = torch.Generator().manual_seed(seed)
+        self._parts: dict[Path, Part] = {}
+        self._files: dict[str, list[Path]] = {}
+        self.scan()
+
+    def scan(self) -> int:
+        """Look for parts; returns how many there are."""
+        self._files = {
+            shape.name: sorted(self._folder.glob(f"{shape.name}.*.pickle")) for shape in SHAPES
+        }
+        if not any(self._files.values()):
+            raise FileNotFoundError(f"No examples in {self._folder}: run `make mini-data` first.")
+        return sum(map(len, self._files.values()))
+
+    def next(self) -> Batch:
+        shapes = [shape for shape in SHAPES if self._files[shape.name]]
+        # a shape's share is of samples, and long samples come in small batches
+        often = [shape.share / self._size(shape) for shape in shapes]
+        shape = self._rng.choices(shapes, often)[0]
+        file = self._rng.choice(self._files[shape.name])
+        if file not in self._parts:
+            self._parts[file] = load_part(file)
+        part = self._parts[file]
+        rows = self._rng.sample(range(len(part.intents)), self._size(shape))
+        captions = [self._caption(part, row) for row in rows]
+        target, references = part.target[rows].float(), part.references[rows].float()
+        noisy, sigma, velocity = self._noised(shape, target, references)
+        return Batch(
+            shape=shape,
+            noisy=noisy,
+            references=references,
+            sigma=sigma,
+            prompts=self._prompts.embed(captions),
+            velocity=velocity,
+            weight=1.0 + (OBJECT_WEIGHT - 1.0) * part.weighty[rows].float().unsqueeze(-1),
+            amount=part.amount,
+        )
+
+    def _size(self, shape: Shape) -> int:
+        return max(4, min(96, self._tokens // (shape.tokens + text.TOKENS)))
+
+    def _caption(self, part: Part, row: int) -> str:
+        if self._rng.random() < UNSAID:
+            return ""
+        return caption(part.intents[row], self._rng.choice(LANGUAGES), self._rng)
+
+    def _uniform(self, *shape: int) -> Tensor:
+        return torch.rand(shape, generator=self._noise)
+
+    def _noised(
+        self, shape: Shape, target: Tensor, references: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        count = len(target)
+        noise = torch.randn(target.shape, generator=self._noise)
+        sigma = self._sigmas(count).view(-1, 1, 1)
+        noisy = (1 - sigma) * target + sigma * noise
+        velocity = noise - target
+        if shape.task == "edit":
+            # On the straight way from the source, noised to the level `first`, to the target.
+            # A weak strength asks for a part of the change.
+            first = LEAST_STRENGTH + (1 - LEAST_STRENGTH) * self._uniform(count, 1, 1)
+            there = torch.where(self._uniform(count, 1, 1) < 0.3, 1.0, self._uniform(count, 1, 1))
+            level = (first * there).clamp_min(0.02)
+            part = ((first - LEAST_STRENGTH) / (FULL_STRENGTH - LEAST_STRENGTH)).clamp(0, 1)
+            goal = references + part * (target - references)
+            kept = (1 - first) / first
+            bridge = level * kept * references + (1 - level - level * kept) * goal + level * noise
+            chosen = self._uniform(count, 1, 1) < FROM_SOURCE
+            noisy = torch.where(chosen, bridge, noisy)
+            velocity = torch.where(chosen, noise - goal + kept * (references - goal), velocity)
+            sigma = torch.where(chosen, level, sigma)
+        return noisy, sigma.view(-1), velocity
+
+    def _sigmas(self, count: int) -> Tensor:
+        """Mostly the noise levels that a few steps visit; some of every level."""
+        u = self._uniform(count)
+        choice = self._uniform(count)
+        sigma = torch.where(choice < 0.7, shifted(u), u.clamp_min(0.02))
+        return torch.where(choice < 0.15, 1.0, sigma)

@@ -1,0 +1,210 @@
+"""The training set: examples of the world as latents, rendered once and read many times.
+
+One file holds PART examples of one shape: a task, the token grid of the picture and those of its
+references. Everything but the captions is in it; captions are drawn anew each time.
+"""
+
+from __future__ import annotations
+
+import pickle
+import random
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from training.autoencoder import LinearCodec
+from world import sampling
+from world.render import render
+from world.scenery import ground_y
+from world.spec import Example, Intent, Scene
+
+TOKEN = 64  # pixels of a token's side
+HALF = TOKEN // 2  # pictures are rendered at half size: the latents hold nothing finer
+PART = 256
+AMOUNTS = (0.3, 0.6, 0.6, 0.8, 1.0, 1.0, 1.25, 1.5)  # of a style, as lora_strength has it
+CHANGED = 0.25  # mean difference of a token's latents that counts as changed
+
+GridSize = tuple[int, int]  # rows, columns
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One kind of batch."""
+
+    task: str  # paint, edit or compose
+    grid: GridSize
+    references: tuple[GridSize, ...] = ()
+    share: float = 1.0  # how many of all samples have this shape, relatively
+
+    @property
+    def name(self) -> str:
+        grids = [f"{rows}x{columns}" for rows, columns in (self.grid, *self.references)]
+        return "-".join((self.task, *grids))
+
+    @property
+    def tokens(self) -> int:
+        return sum(rows * columns for rows, columns in (self.grid, *self.references))
+
+
+def _edit(grid: GridSize, share: float) -> Shape:
+    return Shape("edit", grid, (grid,), share)
+
+
+def _compose(grid: GridSize, references: tuple[GridSize, ...], share: float) -> Shape:
+    return Shape("compose", grid, references, share)
+
+
+# Every grid that is served often, and some between them. Rows first: (8, 12) is 768x512.
+SHAPES = (
+    Shape("paint", (12, 12), share=16),
+    Shape("paint", (8, 8), share=9),
+    Shape("paint", (10, 10), share=5),
+    Shape("paint", (15, 15), share=5),
+    Shape("paint", (8, 12), share=3.5),
+    Shape("paint", (12, 8), share=3.5),
+    Shape("paint", (10, 15), share=2.5),
+    Shape("paint", (15, 10), share=2.5),
+    Shape("paint", (9, 15), share=1.5),
+    Shape("paint", (15, 9), share=1.5),
+    Shape("paint", (11, 11), share=1.5),
+    Shape("paint", (6, 6), share=1.5),
+    Shape("paint", (4, 4), share=1),
+    Shape("paint", (6, 15), share=0.7),
+    Shape("paint", (15, 6), share=0.7),
+    _edit((8, 8), 9),
+    _edit((11, 11), 7),
+    _edit((10, 10), 3),
+    _edit((8, 11), 2.5),
+    _edit((11, 8), 2.5),
+    _edit((6, 11), 1),
+    _edit((11, 6), 1),
+    _edit((6, 6), 1),
+    _edit((4, 4), 0.7),
+    _compose((8, 8), ((8, 8),), 0.8),
+    _compose((8, 8), ((6, 6), (6, 6)), 3),
+    _compose((8, 8), ((8, 8), (8, 8)), 2),
+    _compose((11, 11), ((11, 11), (11, 11)), 1.5),
+    _compose((11, 11), ((8, 8), (8, 11)), 1),
+    _compose((8, 8), ((6, 6),) * 3, 3),
+    _compose((8, 8), ((8, 8),) * 3, 1.5),
+    _compose((11, 11), ((11, 11),) * 3, 1),
+    _compose((8, 11), ((8, 11), (6, 6), (8, 8)), 0.7),
+    _compose((8, 8), ((6, 6),) * 4, 0.5),
+    _compose((8, 8), ((6, 6),) * 5, 0.5),
+)
+
+
+@dataclass
+class Part:
+    """PART examples of one shape; tokens are row-major."""
+
+    intents: list[Intent]
+    target: Tensor  # (PART, tokens, 128) fp16
+    references: Tensor  # (PART, tokens of all references, 128) fp16
+    weighty: Tensor  # (PART, tokens) bool: objects, or what an edit changes
+    amount: float = 0.0  # of the style, where the targets have one
+
+
+class Camera:
+    """Scenes -> latents by way of small renders."""
+
+    def __init__(self, codec: LinearCodec) -> None:
+        # summed over 2x2 pixels: as if the small picture were enlarged and then encoded
+        weight = codec.weight.view(32, 3, 16, 2, 16, 2).sum(dim=(3, 5)).flatten(1)
+        self._matrix = (weight / codec.std[:, None]).T.contiguous()
+        self._shift = (codec.bias - codec.mean) / codec.std
+
+    def tokens(self, scene: Scene, grid: GridSize) -> Tensor:
+        """(tokens, 128) fp32."""
+        rows, columns = grid
+        pixels = torch.from_numpy(render(scene, columns * HALF, rows * HALF))
+        picture = pixels.permute(2, 0, 1).float().div_(127.5).sub_(1.0)
+        blocks = picture.view(3, 2 * rows, 16, 2 * columns, 16).permute(1, 3, 0, 2, 4)
+        latents = torch.addmm(self._shift, blocks.reshape(-1, 768), self._matrix)
+        # to 2x2 patches, channels before places: as patchify of iris.engine.latents
+        cells = latents.view(rows, 2, columns, 2, 32).permute(0, 2, 4, 1, 3)
+        return cells.reshape(rows * columns, 128)
+
+
+def boxes(scene: Scene, grid: GridSize) -> Tensor:
+    """(tokens,) bool: where the scene's objects are."""
+    rows, columns = grid
+    found = torch.zeros(rows, columns, dtype=torch.bool)
+    shorter = min(rows, columns)
+    for thing in scene.things:
+        side = thing.share * shorter
+        bottom = ground_y(scene, rows) - thing.lift * rows
+        if thing.kind in ("balloon", "bird"):
+            bottom -= 0.18 * rows
+        left = thing.x * columns - side / 2
+        top, end = max(int(bottom - side), 0), max(int(-(-bottom // 1)), 0)
+        found[top:end, max(int(left), 0) : int(left + side) + 1] = True
+    return found.flatten()
+
+
+def draw(shape: Shape, rng: random.Random) -> Example:
+    if shape.task == "paint":
+        return sampling.sample_paint(rng)
+    if shape.task == "edit":
+        return sampling.sample_edit(rng)
+    return sampling.sample_compose(rng, len(shape.references))
+
+
+def make_part(shape: Shape, camera: Camera, seed: int, number: int, style: str | None) -> Part:
+    """Render one part; the same arguments give the same part.
+
+    style: the targets are in this style, all by one amount; the references stay as they are.
+    """
+    rng = random.Random(zlib.crc32(f"{seed}/{shape.name}/{number}/{style}".encode()))
+    intents, targets, references, weighty = [], [], [], []
+    amount = rng.choice(AMOUNTS) if style else 0.0
+    for _ in range(PART):
+        example = draw(shape, rng)
+        target = example.target
+        if style is not None:
+            target = replace(target, style=style, amount=amount)
+        tokens = camera.tokens(target, shape.grid)
+        shown = [
+            camera.tokens(scene, grid)
+            for scene, grid in zip(example.references, shape.references, strict=True)
+        ]
+        if shape.task == "edit":
+            before = camera.tokens(example.target, shape.grid) if style else tokens
+            weight = (before - shown[0]).abs().mean(dim=1) > CHANGED
+            if example.intent.operation in ("time", "scene"):
+                weight = weight & boxes(target, shape.grid)
+        else:
+            weight = boxes(target, shape.grid)
+        intents.append(example.intent)
+        targets.append(tokens.half())
+        references.append(torch.cat(shown).half() if shown else torch.zeros(0, 128).half())
+        weighty.append(weight)
+    return Part(
+        intents,
+        torch.stack(targets),
+        torch.stack(references),
+        torch.stack(weighty),
+        amount,
+    )
+
+
+def part_file(folder: Path, shape: Shape, number: int, style: str | None = None) -> Path:
+    return folder / (style or "plain") / f"{shape.name}.{number:03}.pickle"
+
+
+def save_part(part: Part, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    with partial.open("wb") as stream:
+        pickle.dump(part, stream, protocol=5)
+    partial.rename(file)
+
+
+def load_part(file: Path) -> Part:
+    """Read what save_part wrote; only ever this recipe's own files."""
+    with file.open("rb") as stream:
+        part: Part = pickle.load(stream)  # noqa: S301
+    return part

@@ -1,0 +1,82 @@
+"""Put the trained parts together: a Flux2KleinPipeline folder with its iris.json.
+
+    python -m training.export [--out DIR]
+
+Weights are stored in bf16. Styles are written by train_style.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from diffusers import AutoencoderKLFlux2, Flux2KleinPipeline
+from transformers import Qwen2Tokenizer, Qwen3ForCausalLM
+
+from training import text
+from training.folders import RUNS, WEIGHTS, load_vae, text_folder
+from training.transformer import build_scheduler, build_transformer
+
+Model = TypeVar("Model", bound=torch.nn.Module)
+
+
+def as_stored(model: Model) -> Model:
+    """Round the weights to bf16, the type they have on disk."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(torch.bfloat16)
+    return model
+
+
+def settle(path: Path) -> None:
+    """Sort the header of a safetensors file, whose metadata comes in an order of chance."""
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    metadata = {"__metadata__": dict(sorted(header.pop("__metadata__", {}).items()))}
+    line = json.dumps(metadata | header, separators=(",", ":")).encode()
+    line += b" " * (-len(line) % 8)
+    path.write_bytes(len(line).to_bytes(8, "little") + line + content[end:])
+    path.chmod(0o644)
+
+
+def export(out: Path, vae: AutoencoderKLFlux2) -> None:
+    """Write the pipeline folder: text encoder and transformer of the last run, and `vae`."""
+    state = torch.load(RUNS / "transformer" / "state.pt", weights_only=True)
+    transformer = build_transformer()
+    transformer.load_state_dict(state["ema"])
+    pipeline = Flux2KleinPipeline(
+        scheduler=build_scheduler(),
+        vae=as_stored(vae),
+        text_encoder=as_stored(
+            Qwen3ForCausalLM.from_pretrained(text_folder() / "text_encoder", dtype=torch.float32)
+        ),
+        tokenizer=Qwen2Tokenizer.from_pretrained(text_folder() / "tokenizer"),
+        transformer=as_stored(transformer),
+        is_distilled=False,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    pipeline.save_pretrained(out, safe_serialization=True)
+    for path in sorted(out.glob("*/*.safetensors")):
+        settle(path)
+    numbers = {
+        "name": "iris-mini",
+        "pixels_per_token": 2 * pipeline.vae_scale_factor,
+        "text_encoder_out_layers": list(text.OUT_LAYERS),
+        "max_sequence_length": text.TOKENS,
+    }
+    (out / "iris.json").write_text(json.dumps(numbers, indent=2) + "\n")
+    print(f"{out}: {state['samples']} samples seen in {state['steps']} steps")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    export(parser.parse_args().out, load_vae())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Where the recipe's steps leave their work, and what they start from when there is none yet.
+
+A run's own folder comes first; where a step has not run here, its part of the weights in the
+repository stands in, so that training can be taken up from a fresh checkout.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLFlux2
+
+from training.autoencoder import LinearCodec
+
+MODEL = Path(__file__).resolve().parents[1]
+RUNS = MODEL / "runs"
+WEIGHTS = MODEL / "weights"
+STYLES = MODEL / "styles"
+EXAMPLES = RUNS / "examples"
+
+
+def text_folder() -> Path:
+    """The folder that holds tokenizer/ and text_encoder/."""
+    return RUNS / "text" if (RUNS / "text").exists() else WEIGHTS
+
+
+def load_vae() -> AutoencoderKLFlux2:
+    """The trained autoencoder in fp32."""
+    trained = RUNS / "vae" / "trained"
+    return AutoencoderKLFlux2.from_pretrained(
+        trained if trained.exists() else WEIGHTS / "vae", use_safetensors=True, dtype=torch.float32
+    )
+
+
+def load_codec() -> LinearCodec:
+    """The encoder as one matrix."""
+    file = RUNS / "codec.safetensors"
+    return LinearCodec.load(file) if file.exists() else LinearCodec.of_vae(load_vae())

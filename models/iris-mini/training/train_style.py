@@ -1,0 +1,144 @@
+"""Train a style: a LoRA whose strength means how much of the style a picture has.
+
+    python -m training.train_style NAME --minutes M [--threads N]
+
+The targets are the world's own pictures, rendered in the style by the amount that the adapter is
+scaled with, so that lora_strength 0.3 is taught to give 0.3 of it. The base stays frozen. The state
+is saved to models/iris-mini/runs/NAME; the adapter is written to models/iris-mini/styles/NAME.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
+from peft import LoraConfig
+from peft.tuners.lora import LoraLayer
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from training.batches import Batches
+from training.export import settle
+from training.folders import EXAMPLES, RUNS, WEIGHTS
+from training.folders import STYLES as STYLE_FOLDERS
+from training.text import load_prompts
+from training.train_transformer import loss_of
+from world.spec import STYLES
+
+RANK = 16
+RATE = 2e-3
+WARM_UP = 30  # steps
+SAVE_EVERY = 120.0  # seconds
+
+
+def adapt(model: Flux2Transformer2DModel, name: str) -> list[str]:
+    """Add the adapter to every linear layer of the blocks; returns the layers' names."""
+    targets = sorted(
+        key
+        for key, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        and key.startswith(("transformer_blocks.", "single_transformer_blocks."))
+    )
+    model.requires_grad_(False)
+    model.add_adapter(
+        LoraConfig(r=RANK, lora_alpha=RANK, target_modules=targets), adapter_name=name
+    )
+    return targets
+
+
+def share_strength(model: nn.Module, name: str) -> Tensor:
+    """Give all layers one strength, a tensor: set anew for each batch without recompiling."""
+    strength = torch.ones(())
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            module.scaling[name] = strength  # type: ignore[assignment]
+    return strength
+
+
+def write(model: Flux2Transformer2DModel, name: str, targets: list[str], out: Path) -> None:
+    """Save the adapter as diffusers does, in bf16 and with settled metadata."""
+    metadata = model.peft_config[name].to_dict()
+    metadata["target_modules"] = targets  # peft keeps a set, whose order changes from run to run
+    state = get_peft_model_state_dict(model, adapter_name=name)
+    out.mkdir(parents=True, exist_ok=True)
+    Flux2KleinPipeline.save_lora_weights(
+        save_directory=out,
+        transformer_lora_layers={
+            key: value.to(torch.bfloat16).contiguous() for key, value in state.items()
+        },
+        transformer_lora_adapter_metadata=metadata,
+    )
+    settle(out / "pytorch_lora_weights.safetensors")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=STYLES)
+    parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("--base", type=Path, default=WEIGHTS)
+    parser.add_argument("--out", type=Path, default=STYLE_FOLDERS)
+    parser.add_argument("--tokens", type=int, default=4800, help="tokens a batch")
+    parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    state_file = RUNS / options.name / "state.pt"
+    state_file.parent.mkdir(parents=True, exist_ok=True)
+
+    model = Flux2Transformer2DModel.from_pretrained(
+        options.base / "transformer", use_safetensors=True, dtype=torch.float32
+    )
+    targets = adapt(model, options.name)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(trained, RATE, betas=(0.9, 0.98), weight_decay=0.0)
+    steps = 0
+    if state_file.exists():
+        state = torch.load(state_file, weights_only=True)
+        set_peft_model_state_dict(model, state["adapter"], adapter_name=options.name)
+        optimiser.load_state_dict(state["optimiser"])
+        steps = state["steps"]
+    strength = share_strength(model, options.name)
+    prompts = load_prompts(options.base)
+    folder = EXAMPLES / options.name
+    batches = Batches(folder, prompts, options.tokens, options.seed + steps)
+    compiled = torch.compile(model, dynamic=True)
+
+    def save() -> None:
+        adapter = get_peft_model_state_dict(model, adapter_name=options.name)
+        state = {"adapter": adapter, "optimiser": optimiser.state_dict(), "steps": steps}
+        torch.save(state, state_file.with_suffix(".partial"))
+        state_file.with_suffix(".partial").rename(state_file)
+
+    begin = saved_at = time.monotonic()
+    first, average = steps, 0.0
+    bar = tqdm(desc=options.name, unit="step", initial=steps, mininterval=10)
+    while (spent := (time.monotonic() - begin) / 60) < options.minutes:
+        rate = min(1.0, (steps - first + 1) / WARM_UP, 2.5 * (1.0 - spent / options.minutes))
+        for group in optimiser.param_groups:
+            group["lr"] = RATE * rate
+        batch = batches.next()
+        strength.fill_(batch.amount)
+        loss = loss_of(compiled, batch)
+        loss.backward()
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+        steps += 1
+        average += (loss.item() - average) / min(50, steps - first)
+        bar.update()
+        if steps % 10 == 0:
+            bar.set_postfix(loss=f"{average:.4f}", refresh=False)
+        if time.monotonic() - saved_at > SAVE_EVERY:
+            save()
+            saved_at = time.monotonic()
+    save()
+    write(model, options.name, targets, options.out / options.name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Train the transformer on the rendered examples; goes on from the last state or the weights.
+
+    python -m training.train_transformer --minutes M [--decay D] [--threads N]
+
+The learning rate is constant and falls to nothing over the last D minutes. The state is saved
+every few minutes to models/iris-mini/runs/transformer; stopped and started again, it goes on.
+Without a state it starts from the weights in models/iris-mini/weights, unless --fresh.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import torch
+from diffusers import Flux2Transformer2DModel
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from training.batches import Batch, Batches
+from training.folders import EXAMPLES, RUNS, WEIGHTS, text_folder
+from training.text import load_prompts
+from training.transformer import build_transformer
+
+MUON_RATE, ADAM_RATE = 2.5e-3, 1.2e-3
+WARM_UP = 150  # steps
+EMA = 0.998
+SAVE_EVERY = 180.0  # seconds
+
+
+def optimisers(model: nn.Module) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the blocks, AdamW for everything at the ends."""
+    inside, ends = [], []
+    for name, parameter in model.named_parameters():
+        block = name.startswith(("transformer_blocks.", "single_transformer_blocks."))
+        (inside if block and parameter.ndim == 2 else ends).append(parameter)
+    return [
+        torch.optim.Muon(
+            inside, MUON_RATE, weight_decay=0.02, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+        ),
+        torch.optim.AdamW(ends, ADAM_RATE, betas=(0.9, 0.98), weight_decay=0.01),
+    ]
+
+
+def loss_of(model: nn.Module, batch: Batch) -> Tensor:
+    """Mean squared error of the velocity, objects weighted; and unweighted, for reading."""
+    tokens = batch.noisy.shape[1]
+    with torch.autocast("cpu", torch.bfloat16):
+        answer = model(
+            hidden_states=torch.cat([batch.noisy, batch.references], dim=1),
+            encoder_hidden_states=batch.prompts,
+            timestep=batch.sigma,
+            img_ids=batch.image_positions(),
+            txt_ids=batch.text_positions(),
+            return_dict=False,
+        )[0][:, :tokens]
+    return (batch.weight * (answer.float() - batch.velocity) ** 2).mean()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("--decay", type=float, default=0.0, help="minutes at the end")
+    parser.add_argument("--tokens", type=int, default=6400, help="tokens a batch")
+    parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--fresh", action="store_true", help="start from random weights")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    folder = RUNS / "transformer"
+    folder.mkdir(parents=True, exist_ok=True)
+    state_file = folder / "state.pt"
+
+    model = build_transformer()
+    ema = build_transformer().requires_grad_(False)
+    steps, samples = 0, 0
+    kinds = optimisers(model)
+    if state_file.exists() and not options.fresh:
+        state = torch.load(state_file, weights_only=True)
+        model.load_state_dict(state["model"])
+        ema.load_state_dict(state["ema"])
+        for optimiser, saved in zip(kinds, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        steps, samples = state["steps"], state["samples"]
+    else:
+        if not options.fresh:
+            trained = Flux2Transformer2DModel.from_pretrained(
+                WEIGHTS / "transformer", use_safetensors=True, dtype=torch.float32
+            )
+            model.load_state_dict(trained.state_dict())
+        ema.load_state_dict(model.state_dict())
+    prompts = load_prompts(text_folder())
+    batches = Batches(EXAMPLES / "plain", prompts, options.tokens, options.seed + steps)
+    compiled = torch.compile(model, dynamic=True)
+
+    def save() -> None:
+        state = {
+            "model": model.state_dict(),
+            "ema": ema.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in kinds],
+            "steps": steps,
+            "samples": samples,
+        }
+        torch.save(state, state_file.with_suffix(".partial"))
+        state_file.with_suffix(".partial").rename(state_file)
+
+    begin = saved_at = time.monotonic()
+    first = steps
+    average = 0.0
+    bar = tqdm(desc="transformer", unit="sample", initial=samples, mininterval=10)
+    while (spent := (time.monotonic() - begin) / 60) < options.minutes:
+        left = options.minutes - spent
+        rate = min(1.0, (steps - first + 1) / WARM_UP)
+        if options.decay:
+            rate *= min(1.0, left / options.decay)
+        for optimiser, base in zip(kinds, (MUON_RATE, ADAM_RATE), strict=True):
+            for group in optimiser.param_groups:
+                group["lr"] = base * rate
+        batch = batches.next()
+        loss = loss_of(compiled, batch)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 2.0)
+        for optimiser in kinds:
+            optimiser.step()
+            optimiser.zero_grad()
+        keep = min(EMA, (1 + steps) / (10 + steps))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - keep)
+        steps += 1
+        samples += len(batch.sigma)
+        average += (loss.item() - average) / min(100, steps - first)
+        bar.update(len(batch.sigma))
+        if steps % 25 == 0:
+            bar.set_postfix(step=steps, loss=f"{average:.4f}", rate=f"{rate:.2f}", refresh=False)
+        if steps % 200 == 0:
+            batches.scan()
+        if time.monotonic() - saved_at > SAVE_EVERY:
+            save()
+            saved_at = time.monotonic()
+    save()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The small illustrated world that iris-mini is trained on."""
