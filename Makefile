@@ -9,9 +9,10 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test lint format clean
+.PHONY: mini-vae mini-text mini-data mini-train mini-styles mini-eval
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: $(INSTALLED) ## Install everything into .venv (the other targets do it by themselves)
 
@@ -37,6 +38,39 @@ lint: $(INSTALLED) ## Check format, lint and types
 format: $(INSTALLED) ## Format the code and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# How the embedded model is made; the steps in this order. Each goes on where it was stopped, and what
+# has not been run here is taken from models/iris-mini/weights. Work lies in models/iris-mini/runs.
+MINI := models/iris-mini
+MINUTES ?= 150
+DECAY ?= 40
+STYLE_MINUTES ?= 12
+# a waiting thread that spins takes the core from the one it waits for
+MINI_RUN = cd $(MINI) && OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 PYTHONPATH=.:../.. \
+	../../$(BIN)/python -m
+
+mini-vae: $(INSTALLED) ## iris-mini: fit the autoencoder's encoder, train its decoder
+	$(MINI_RUN) training.train_decoder
+
+mini-text: $(INSTALLED) ## iris-mini: train the text encoder to read captions
+	$(MINI_RUN) training.train_text
+
+mini-data: $(INSTALLED) ## iris-mini: render the training set
+	$(MINI_RUN) training.prepare_examples
+	$(MINI_RUN) training.prepare_examples --style dark --count 6000
+	$(MINI_RUN) training.prepare_examples --style anime --count 6000
+
+mini-train: $(INSTALLED) ## iris-mini: train the transformer (MINUTES=150, the last DECAY=40 slowing down)
+	$(MINI_RUN) training.train_transformer --minutes $(MINUTES) --decay $(DECAY)
+	$(MINI_RUN) training.export
+
+mini-styles: $(INSTALLED) ## iris-mini: train the styles on the trained base (STYLE_MINUTES=12 each)
+	$(MINI_RUN) training.train_style dark --minutes $(STYLE_MINUTES)
+	$(MINI_RUN) training.train_style anime --minutes $(STYLE_MINUTES)
+
+mini-eval: $(INSTALLED) ## iris-mini: measure it (results.json) and draw the contact sheet
+	$(MINI_RUN) evaluation.evaluate
+	$(MINI_RUN) evaluation.sheet
 
 clean: ## Remove the virtual environment and the caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -24,6 +24,7 @@ from diffusers import (  # noqa: E402
     Flux2KleinPipeline,
     Flux2Transformer2DModel,
 )
+
 from iris_mini.config import MiniConfig  # noqa: E402
 from iris_mini.styles import write_style  # noqa: E402
 from iris_mini.text import build_text_encoder, build_tokenizer, encode  # noqa: E402

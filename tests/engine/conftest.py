@@ -1,12 +1,8 @@
-"""Two tiny FLUX.2-klein models, built by the recipe of the embedded model.
+"""Two tiny FLUX.2-klein models of random weights, each with two styles.
 
 `fine` has klein's 16 pixels a token, `coarse` 32, where sizes of the contract's grid fall
 between the model's own.
 """
-
-import importlib.util
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,9 +11,9 @@ from iris.engine.denoiser import Denoiser
 from iris.engine.loader import load_components
 from iris.engine.lora import install_styles
 from iris.jobs import EditJob, GenerateJob, Pixels
+from tests.engine.tiny_model import write_model, write_style
 
-RECIPE = Path(__file__).parents[2] / "models" / "iris-mini" / "build.py"
-
+VAE_WIDTHS = {"fine": (8, 8, 16, 32), "coarse": (8, 8, 8, 16, 24)}
 
 DIFFERENCES = pytest.StashKey[list[float]]()
 
@@ -42,27 +38,14 @@ def one_thread():
 
 
 @pytest.fixture(scope="session")
-def recipe():
-    spec = importlib.util.spec_from_file_location("iris_mini_build", RECIPE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def folders(recipe, tmp_path_factory):
+def folders(tmp_path_factory):
     """name -> folder with weights/ and styles/{dark,anime}/."""
     found = {}
-    configs = {
-        "fine": recipe.MiniConfig(vae_widths=(8, 8, 16, 32)),
-        "coarse": recipe.MiniConfig(),
-    }
-    for name, config in configs.items():
+    for name, widths in VAE_WIDTHS.items():
         out = tmp_path_factory.mktemp(name)
-        recipe.build(out / "weights", config, seed=3)
+        write_model(out / "weights", widths, seed=3)
         for seed, style in enumerate(("dark", "anime")):
-            recipe.build_style(out / "styles" / style, out / "weights", style, rank=4, seed=seed)
+            write_style(out / "styles" / style, out / "weights", seed)
         found[name] = out
     return found
 

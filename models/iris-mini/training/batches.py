@@ -12,7 +12,7 @@ from torch import Tensor
 from training import text
 from training.examples import SHAPES, Part, Shape, load_part
 from training.text import Prompts
-from training.transformer import positions, shifted, text_positions
+from training.transformer import coordinates, positions, shifted, text_positions
 from world.captions import LANGUAGES, caption
 
 UNSAID = 0.1  # share of samples without a caption: what guidance compares with
@@ -38,6 +38,10 @@ class Batch:
         """(tokens + tokens of the references, 4)."""
         grids = (self.shape.grid, *self.shape.references)
         return torch.cat([positions(grid, 10 * number) for number, grid in enumerate(grids)])
+
+    def coordinates(self) -> Tensor:
+        """(tokens + tokens of the references, COORDINATES)."""
+        return torch.cat([coordinates(grid) for grid in (self.shape.grid, *self.shape.references)])
 
     def text_positions(self) -> Tensor:
         return text_positions()

@@ -27,10 +27,9 @@ def text_folder() -> Path:
 
 def load_vae() -> AutoencoderKLFlux2:
     """The trained autoencoder in fp32."""
-    trained = RUNS / "vae" / "trained"
-    return AutoencoderKLFlux2.from_pretrained(
-        trained if trained.exists() else WEIGHTS / "vae", use_safetensors=True, dtype=torch.float32
-    )
+    trained = RUNS / "vae"
+    folder = trained if (trained / "config.json").exists() else WEIGHTS / "vae"
+    return AutoencoderKLFlux2.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
 
 
 def load_codec() -> LinearCodec:

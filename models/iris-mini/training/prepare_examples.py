@@ -39,7 +39,7 @@ def make(shape: Shape, number: int, seed: int, style: str | None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=60_000, help="examples of all shapes together")
+    parser.add_argument("--count", type=int, default=80_000, help="examples of all shapes together")
     parser.add_argument("--style", choices=STYLES, help="targets in this style")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=11)

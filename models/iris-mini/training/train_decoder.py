@@ -1,6 +1,6 @@
 """Fit the autoencoder's components on rendered pictures, then train its decoder.
 
-    python models/iris-mini/training/train_decoder.py [--minutes 18] [--seed 1] [--threads 1]
+    python -m training.train_decoder [--minutes 18] [--seed 1] [--threads 1]
 
 Writes runs/codec.safetensors first, then runs/vae: components.safetensors, and every two minutes
 checkpoint.pt (from which a further start goes on) and the vae as it is, in fp32. Minutes are of
@@ -15,23 +15,18 @@ from __future__ import annotations
 
 import argparse
 import random
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-if str(HERE.parent) not in sys.path:
-    sys.path.insert(0, str(HERE.parent))  # the packages of iris-mini lie beside this one
+import torch
+from diffusers import AutoencoderKLFlux2
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
 
-import torch  # noqa: E402
-from diffusers import AutoencoderKLFlux2  # noqa: E402
-from torch import Tensor  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-
-from training.autoencoder import (  # noqa: E402
+from training.autoencoder import (
     BLOCK,
     CELL,
     RGB,
@@ -42,11 +37,11 @@ from training.autoencoder import (  # noqa: E402
     low_waves,
     start_decoder,
 )
-from world.render import render  # noqa: E402
-from world.sampling import sample_scene  # noqa: E402
-from world.spec import STYLES  # noqa: E402
+from training.folders import RUNS
+from world.render import render
+from world.sampling import sample_scene
+from world.spec import STYLES
 
-RUNS = HERE.parent / "runs"
 FIT_PICTURES = 720
 FIT_SIDES = (256, 320, 384, 448, 512, 512, 576, 576, 640, 640, 704, 704, 768, 768, 832, 960)
 STYLED = 0.24  # share of the pictures that are in a style
@@ -249,7 +244,7 @@ def train(runs: Path, seed: int, minutes: float) -> None:
 
 def export_vae(out: Path, runs: Path = RUNS) -> AutoencoderKLFlux2:
     """Write the trained vae to `out` in bf16, as diffusers stores it."""
-    vae = AutoencoderKLFlux2.from_pretrained(runs / "vae").to(torch.bfloat16)
+    vae = AutoencoderKLFlux2.from_pretrained(runs / "vae", torch_dtype=torch.bfloat16)
     vae.save_pretrained(out, safe_serialization=True)
     return vae
 

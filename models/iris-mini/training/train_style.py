@@ -27,6 +27,7 @@ from training.folders import EXAMPLES, RUNS, WEIGHTS
 from training.folders import STYLES as STYLE_FOLDERS
 from training.text import load_prompts
 from training.train_transformer import loss_of
+from training.transformer import Taught
 from world.spec import STYLES
 
 RANK = 16
@@ -106,7 +107,7 @@ def main() -> None:
     prompts = load_prompts(options.base)
     folder = EXAMPLES / options.name
     batches = Batches(folder, prompts, options.tokens, options.seed + steps)
-    compiled = torch.compile(model, dynamic=True)
+    compiled = torch.compile(Taught(model), dynamic=True)
 
     def save() -> None:
         adapter = get_peft_model_state_dict(model, adapter_name=options.name)
@@ -123,7 +124,7 @@ def main() -> None:
             group["lr"] = RATE * rate
         batch = batches.next()
         strength.fill_(batch.amount)
-        loss = loss_of(compiled, batch)
+        loss, _ = loss_of(compiled, batch)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()

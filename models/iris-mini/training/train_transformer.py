@@ -20,15 +20,16 @@ from tqdm import tqdm
 from training.batches import Batch, Batches
 from training.folders import EXAMPLES, RUNS, WEIGHTS, text_folder
 from training.text import load_prompts
-from training.transformer import build_transformer
+from training.transformer import Taught, build_transformer
 
-MUON_RATE, ADAM_RATE = 2.5e-3, 1.2e-3
-WARM_UP = 150  # steps
+MUON_RATE, ADAM_RATE = 3e-3, 1.5e-3
+TEACHING = 1.0  # weight of the coordinates
+WARM_UP = 100  # steps
 EMA = 0.998
 SAVE_EVERY = 180.0  # seconds
 
 
-def optimisers(model: nn.Module) -> list[torch.optim.Optimizer]:
+def optimisers(model: nn.Module, teachers: nn.Module) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the blocks, AdamW for everything at the ends."""
     inside, ends = [], []
     for name, parameter in model.named_parameters():
@@ -38,30 +39,34 @@ def optimisers(model: nn.Module) -> list[torch.optim.Optimizer]:
         torch.optim.Muon(
             inside, MUON_RATE, weight_decay=0.02, momentum=0.95, adjust_lr_fn="match_rms_adamw"
         ),
-        torch.optim.AdamW(ends, ADAM_RATE, betas=(0.9, 0.98), weight_decay=0.01),
+        torch.optim.AdamW(
+            [*ends, *teachers.parameters()], ADAM_RATE, betas=(0.9, 0.98), weight_decay=0.01
+        ),
     ]
 
 
-def loss_of(model: nn.Module, batch: Batch) -> Tensor:
-    """Mean squared error of the velocity, objects weighted; and unweighted, for reading."""
+def loss_of(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Mean squared errors: of the velocity, objects weighted, and of the coordinates told."""
     tokens = batch.noisy.shape[1]
     with torch.autocast("cpu", torch.bfloat16):
-        answer = model(
+        answer, told = model(
             hidden_states=torch.cat([batch.noisy, batch.references], dim=1),
             encoder_hidden_states=batch.prompts,
             timestep=batch.sigma,
             img_ids=batch.image_positions(),
             txt_ids=batch.text_positions(),
-            return_dict=False,
-        )[0][:, :tokens]
-    return (batch.weight * (answer.float() - batch.velocity) ** 2).mean()
+        )
+    answer = answer[:, :tokens].float()
+    where = batch.coordinates()
+    lost = torch.stack([((one.float() - where) ** 2).mean() for one in told]).mean()
+    return (batch.weight * (answer - batch.velocity) ** 2).mean(), lost
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--decay", type=float, default=0.0, help="minutes at the end")
-    parser.add_argument("--tokens", type=int, default=6400, help="tokens a batch")
+    parser.add_argument("--tokens", type=int, default=3600, help="tokens a batch")
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--fresh", action="store_true", help="start from random weights")
@@ -73,15 +78,18 @@ def main() -> None:
     state_file = folder / "state.pt"
 
     model = build_transformer()
+    taught = Taught(model)
     ema = build_transformer().requires_grad_(False)
     steps, samples = 0, 0
-    kinds = optimisers(model)
+    kinds = optimisers(model, taught.teachers)
     if state_file.exists() and not options.fresh:
         state = torch.load(state_file, weights_only=True)
         model.load_state_dict(state["model"])
         ema.load_state_dict(state["ema"])
-        for optimiser, saved in zip(kinds, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
+        if "teachers" in state:
+            taught.teachers.load_state_dict(state["teachers"])
+            for optimiser, saved in zip(kinds, state["optimisers"], strict=True):
+                optimiser.load_state_dict(saved)
         steps, samples = state["steps"], state["samples"]
     else:
         if not options.fresh:
@@ -92,13 +100,14 @@ def main() -> None:
         ema.load_state_dict(model.state_dict())
     prompts = load_prompts(text_folder())
     batches = Batches(EXAMPLES / "plain", prompts, options.tokens, options.seed + steps)
-    compiled = torch.compile(model, dynamic=True)
+    compiled = torch.compile(taught, dynamic=True)
 
     def save() -> None:
         state = {
             "model": model.state_dict(),
             "ema": ema.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in kinds],
+            "teachers": taught.teachers.state_dict(),
             "steps": steps,
             "samples": samples,
         }
@@ -107,7 +116,7 @@ def main() -> None:
 
     begin = saved_at = time.monotonic()
     first = steps
-    average = 0.0
+    average, astray = 0.0, 0.0
     bar = tqdm(desc="transformer", unit="sample", initial=samples, mininterval=10)
     while (spent := (time.monotonic() - begin) / 60) < options.minutes:
         left = options.minutes - spent
@@ -118,8 +127,8 @@ def main() -> None:
             for group in optimiser.param_groups:
                 group["lr"] = base * rate
         batch = batches.next()
-        loss = loss_of(compiled, batch)
-        loss.backward()
+        loss, lost = loss_of(compiled, batch)
+        (loss + TEACHING * lost).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 2.0)
         for optimiser in kinds:
             optimiser.step()
@@ -130,9 +139,12 @@ def main() -> None:
         steps += 1
         samples += len(batch.sigma)
         average += (loss.item() - average) / min(100, steps - first)
+        astray += (lost.item() - astray) / min(100, steps - first)
         bar.update(len(batch.sigma))
         if steps % 25 == 0:
-            bar.set_postfix(step=steps, loss=f"{average:.4f}", rate=f"{rate:.2f}", refresh=False)
+            bar.set_postfix(
+                step=steps, loss=f"{average:.4f}", astray=f"{astray:.4f}", refresh=False
+            )
         if steps % 200 == 0:
             batches.scan()
         if time.monotonic() - saved_at > SAVE_EVERY:

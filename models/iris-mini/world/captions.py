@@ -857,7 +857,7 @@ def vocabulary() -> Iterator[str]:
             yield f" {word}" * 30
         for word in _in_order(_texts(data["unknown"])):
             yield f" {word}" * 3
-        rng = random.Random(language)  # noqa: S311
+        rng = random.Random(language)
         plain = (Intent("paint", "beach", "sunset"), Intent("scene", "desert"))
         for number in range(40):
             yield caption(plain[number % 2], language, rng)

@@ -64,21 +64,15 @@ def backdrop(rng: random.Random) -> Backdrop:
         land=rng.randrange(3),
         sky=rng.randrange(3),
         fall=rng.randrange(2),
-        horizon=rng.uniform(-1, 1),
-        slide=rng.uniform(-1, 1),
+        horizon=rng.choice((-1.0, 0.0, 1.0)),
+        slide=rng.choice((-1.0, 0.0, 1.0)),
         warmth=rng.uniform(-1, 1),
     )
 
 
 def thing(rng: random.Random, kind: str, colour: str, x: float, share: float) -> Thing:
-    """An object near x with the small differences that every picture has."""
-    return Thing(
-        kind=kind,
-        colour=colour,
-        x=x + rng.uniform(-0.012, 0.012),
-        share=share * rng.uniform(0.97, 1.03),
-        lift=rng.uniform(0.0, 0.015),
-    )
+    """An object at x, a little to its left or right."""
+    return Thing(kind=kind, colour=colour, x=x + rng.choice((-0.015, 0.0, 0.015)), share=share)
 
 
 def lone(rng: random.Random, kind: str, colour: str, position: str, size: str) -> tuple[Thing]:

@@ -1,0 +1,161 @@
+"""Makes pictures with the project's own engine code, or with the renderer as an oracle."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from evaluation.measures import Image
+from iris.engine.conditioning import Conditioner, encode_image
+from iris.engine.denoiser import Denoiser, to_pixels
+from iris.engine.loader import load_components, quieten, use_threads
+from iris.engine.lora import install_styles
+from iris.jobs import EditJob, GenerateJob, Job, Pixels
+from world.render import render
+from world.spec import Scene
+
+STEPS = 4
+GUIDANCE = 1.0
+EDIT_STRENGTH = 0.75
+_TOGETHER = 16  # prompts that go through the text encoder at once
+_ORACLE_FULL = 0.75  # the edit strength from which the oracle shows the target alone
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One picture that is wanted, as plain data: its repr says all about it.
+
+    `target` is what a right answer shows; only the oracle and the scoring look at it.
+    """
+
+    prompt: str
+    target: Scene
+    width: int
+    height: int
+    seed: int
+    steps: int = STEPS
+    guidance: float = GUIDANCE
+    style: str | None = None
+    style_strength: float = 0.0
+    sources: tuple[Scene, ...] = ()
+    source_size: tuple[int, int] = (512, 512)
+    strength: float | None = None  # of an edit; None with sources is a composition
+
+    def images(self) -> list[Image]:
+        """The sources as pictures. The source of an edit has the picture's own size."""
+        size = self.source_size if self.strength is None else (self.width, self.height)
+        return [render(scene, *size) for scene in self.sources]
+
+    def job(self) -> Job:
+        common = {
+            "request_id": uuid.uuid4().hex,
+            "owner": "evaluation",
+            "prompt": self.prompt,
+            "width_px": self.width,
+            "height_px": self.height,
+            "num_inference_steps": self.steps,
+            "seed": self.seed,
+            "guidance_scale": self.guidance,
+            "lora": self.style,
+            "lora_strength": self.style_strength,
+            "deadline_s": 3600.0,
+        }
+        if not self.sources:
+            return GenerateJob(**common)
+        images = tuple(_pixels(image) for image in self.images())
+        return EditJob(**common, images=images, strength=self.strength)
+
+
+class Maker(Protocol):
+    """Whatever makes pictures of tasks."""
+
+    def make(self, tasks: Sequence[Task]) -> Iterator[Image]: ...
+
+    def round_trip(self, picture: Image) -> Image:
+        """The picture through the autoencoder and back."""
+
+    def fingerprint(self) -> str:
+        """Changes when the pictures could."""
+
+
+class Model:
+    """A model folder and its styles, run as the service runs them."""
+
+    def __init__(self, weights: Path, styles: Path | None, threads: int) -> None:
+        quieten()
+        use_threads(threads)
+        folders = sorted(styles.iterdir()) if styles is not None and styles.is_dir() else []
+        self._files = sorted(weights.glob("**/*.*"))
+        self._files += [file for folder in folders for file in sorted(folder.glob("*.safetensors"))]
+        self._components = load_components(weights, torch.device("cpu"), torch.float32)
+        gates = install_styles(
+            self._components.transformer, {folder.name: folder for folder in folders}
+        )
+        self._denoiser = Denoiser(self._components, gates)
+        self._conditioner = Conditioner(self._components, self._denoiser)
+
+    def make(self, tasks: Sequence[Task]) -> Iterator[Image]:
+        for start in range(0, len(tasks), _TOGETHER):
+            jobs = [task.job() for task in tasks[start : start + _TOGETHER]]
+            for row in self._conditioner.rows(jobs):
+                if isinstance(row, Exception):
+                    raise row
+                while not row.is_done:
+                    self._denoiser.step(row)
+                yield _array(to_pixels(self._denoiser.decode(row)))
+
+    def round_trip(self, picture: Image) -> Image:
+        height, width = picture.shape[:2]
+        empty = Scene("studio", "day", ())
+        [row] = self._conditioner.rows([Task("", empty, width, height, seed=0).job()])
+        if isinstance(row, Exception):
+            raise row
+        row.latents, _ = encode_image(_pixels(picture), self._components)
+        return _array(to_pixels(self._denoiser.decode(row)))
+
+    def fingerprint(self) -> str:
+        return digest(self._files)
+
+
+class Oracle:
+    """Renders what each task asks for: what a perfect model would score."""
+
+    def make(self, tasks: Sequence[Task]) -> Iterator[Image]:
+        for task in tasks:
+            target = replace(task.target, style=task.style, amount=task.style_strength)
+            picture = render(target, task.width, task.height)
+            if task.strength is not None and task.strength < _ORACLE_FULL:
+                share = task.strength / _ORACLE_FULL
+                mixed = task.images()[0] * (1.0 - share) + picture * share
+                picture = mixed.round().astype(np.uint8)
+            yield picture
+
+    def round_trip(self, picture: Image) -> Image:
+        return picture
+
+    def fingerprint(self) -> str:
+        return "oracle"
+
+
+def digest(files: Iterable[Path]) -> str:
+    """A short hash of what the files hold."""
+    found = hashlib.sha256()
+    for file in files:
+        found.update(file.name.encode() + file.read_bytes())
+    return found.hexdigest()[:12]
+
+
+def _pixels(picture: Image) -> Pixels:
+    return Pixels(picture.shape[1], picture.shape[0], picture.tobytes())
+
+
+def _array(pixels: Pixels) -> Image:
+    values = np.frombuffer(bytearray(pixels.rgb), dtype=np.uint8)
+    return values.reshape(pixels.height_px, pixels.width_px, 3)

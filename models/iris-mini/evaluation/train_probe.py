@@ -1,0 +1,235 @@
+"""Train the probe on rendered pictures.
+
+    python -m evaluation.train_probe [--pictures N] [--epochs N] [--seed N]
+
+Renders the pictures first; takes minutes on one core. Pictures are drawn without regard to
+which combinations the model may train on: the probe must know them all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from evaluation.probe import (
+    SIDE,
+    VALUES,
+    WEIGHTS,
+    Probe,
+    ProbeNet,
+    Seen,
+    as_input,
+    save,
+    shrink,
+)
+from world import sampling
+from world.render import render
+from world.spec import (
+    COLOURS,
+    COUNT_SHARE,
+    KINDS,
+    PAIR_SHARE,
+    PAIR_X,
+    POSITION_X,
+    POSITIONS,
+    SCENES,
+    SIZE_SHARE,
+    SIZES,
+    STYLES,
+    TIMES,
+    Scene,
+    Thing,
+    Wanted,
+)
+
+BATCH = 64
+CHUNK = 250  # pictures a process draws at a time
+NONE = -1  # label of a field that does not apply
+CEILING_SIZES = (
+    (512, 512),
+    (640, 640),
+    (768, 768),
+    (960, 960),
+    (512, 768),
+    (768, 512),
+    (640, 960),
+    (960, 640),
+)
+
+
+def draw_scene(rng: random.Random) -> Scene:
+    """Any picture at all, with a little more play than a caption allows."""
+    kind, other = rng.sample(KINDS, 2)
+    colour = rng.choice(COLOURS)
+    form = rng.choices(("lone", "row", "pair", "none"), (0.55, 0.2, 0.2, 0.05))[0]
+    things: tuple[Thing, ...] = ()
+    if form == "lone":
+        position, size = rng.choice(POSITIONS), rng.choice(SIZES)
+        x = POSITION_X[position] + rng.uniform(-0.02, 0.02)
+        things = (sampling.thing(rng, kind, colour, x, SIZE_SHARE[size]),)
+    elif form == "row":
+        things = sampling.row(rng, kind, colour, rng.choice(list(COUNT_SHARE)))
+    elif form == "pair":
+        things = sampling.pair(
+            rng, Wanted(kind, colour, "left"), Wanted(other, rng.choice(COLOURS), "right")
+        )
+        if rng.random() < 0.3:  # as an edit leaves it that adds to a lone object
+            side = rng.randrange(2)
+            x = PAIR_X["left" if side == 0 else "right"] + rng.uniform(-0.05, 0.05)
+            share = rng.choice((SIZE_SHARE["small"], PAIR_SHARE))
+            new = sampling.thing(rng, things[side].kind, things[side].colour, x, share)
+            things = (new, things[1]) if side == 0 else (things[0], new)
+    style = rng.choices((None, *STYLES), (0.6, 0.2, 0.2))[0]
+    amount = rng.uniform(0.0, 1.5) if style else 0.0
+    return Scene(
+        rng.choice(SCENES), rng.choice(TIMES), things, sampling.backdrop(rng), style, amount
+    )
+
+
+def draw_size(rng: random.Random) -> tuple[int, int]:
+    """Width and height, drawn small: pictures are shrunk by area anyway."""
+    most = rng.choices((1.0, 2.0, 3.0), (0.35, 0.55, 0.1))[0]
+    ratio = most ** rng.uniform(-1.0, 1.0)
+    side = rng.uniform(190, 260)
+    return round(side * math.sqrt(ratio)), round(side / math.sqrt(ratio))
+
+
+def labels(truth: Seen) -> list[int]:
+    known = dict(truth.items())
+    return [values.index(known[name]) if name in known else NONE for name, values in VALUES.items()]
+
+
+def draw_chunk(chunk: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Images (CHUNK, 3, SIDE, SIDE) uint8, logs of their shapes, labels (CHUNK, fields)."""
+    torch.set_num_threads(1)
+    rng = random.Random(f"probe {seed} {chunk}")
+    images, shapes, truths = [], [], []
+    for _ in range(CHUNK):
+        scene, (width, height) = draw_scene(rng), draw_size(rng)
+        images.append(shrink(torch.from_numpy(render(scene, width, height))))
+        shapes.append(math.log(width / height))
+        truths.append(labels(Seen.of(scene)))
+    return torch.stack(images), torch.tensor(shapes), torch.tensor(truths, dtype=torch.int8)
+
+
+def draw(pictures: int, seed: int, processes: int) -> tuple[Tensor, Tensor, Tensor]:
+    chunks = math.ceil(pictures / CHUNK)
+    images = torch.empty(chunks * CHUNK, 3, SIDE, SIDE, dtype=torch.uint8)
+    shapes = torch.empty(chunks * CHUNK)
+    truths = torch.empty(chunks * CHUNK, len(VALUES), dtype=torch.int8)
+    with ProcessPoolExecutor(processes) as pool:
+        drawn = pool.map(partial(draw_chunk, seed=seed), range(chunks))
+        for i, chunk in enumerate(tqdm(drawn, total=chunks, desc="pictures", unit="x250")):
+            part = slice(i * CHUNK, (i + 1) * CHUNK)
+            images[part], shapes[part], truths[part] = chunk
+    return images, shapes, truths
+
+
+def disturb(images: Tensor) -> Tensor:
+    """What a generated picture may suffer from: softness, seams, noise, a cast of colour.
+
+    A good half of the pictures gets the cast only.
+    """
+    part = len(images) // 4
+    clean, soft, rough = images.split([len(images) - 2 * part, part, part])
+    side = int(torch.randint(56, 100, ()))
+    small = functional.interpolate(soft, (side, side), mode="area")
+    soft = functional.interpolate(small, (SIDE, SIDE), mode="bilinear")
+    worn = torch.cat([soft, rough])
+    size = len(worn)
+    # A model makes a picture cell by cell, and a cell may be a little off.
+    cells = int(torch.randint(6, 17, ()))
+    off = 0.1 * torch.rand(size, 1, 1, 1) * torch.randn(size, 3, cells, cells)
+    worn = worn + functional.interpolate(off, (SIDE, SIDE), mode="bilinear")
+    worn = worn + 0.08 * torch.rand(size, 1, 1, 1) * torch.randn(size, 1, SIDE, SIDE)
+    images = torch.cat([clean, worn.clamp(-1.0, 1.0)])
+    gain = 1.0 + 0.05 * torch.randn(len(images), 3, 1, 1)
+    return images * gain + 0.04 * torch.randn(len(images), 3, 1, 1)
+
+
+def batches(count: int) -> Iterator[Tensor]:
+    yield from torch.randperm(count).split(BATCH)
+
+
+def train(images: Tensor, shapes: Tensor, truths: Tensor, epochs: int) -> ProbeNet:
+    net = ProbeNet().to(memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.02)
+    steps = epochs * math.ceil(len(images) / BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, 4e-3, total_steps=steps, pct_start=0.1
+    )
+    progress = tqdm(total=steps, desc="training")
+    for _ in range(epochs):
+        for chosen in batches(len(images)):
+            inputs = disturb(as_input(images[chosen])).contiguous(memory_format=torch.channels_last)
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = net(inputs, shapes[chosen])
+            wanted = truths[chosen].long()
+            loss = torch.zeros(())
+            for column, name in enumerate(VALUES):
+                known = wanted[:, column] != NONE
+                if known.any():
+                    share = known.float().mean()
+                    loss = loss + share * functional.cross_entropy(
+                        logits[name].float()[known], wanted[known, column]
+                    )
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            progress.update()
+            progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    progress.close()
+    return net.eval()
+
+
+def ceiling(probe: Probe, count: int, seed: int) -> dict[str, float]:
+    """How often the probe is right about real pictures it never saw, without any style."""
+    rng = random.Random(f"ceiling {seed}")
+    right: Counter[str] = Counter()
+    asked: Counter[str] = Counter()
+    for i in tqdm(range(count), desc="ceiling"):
+        width, height = CEILING_SIZES[i % len(CEILING_SIZES)]
+        draw_one = (sampling.sample_full, sampling.sample_pair)[i % 5 == 4]
+        scene = draw_one(rng, unseen=bool(i % 2)).target
+        truth = Seen.of(scene)
+        [seen] = probe([render(scene, width, height)])
+        answers = truth.agrees(seen)
+        answers["all"] = all(answers.values())
+        asked.update(answers.keys())  # of a mapping, Counter would add up the values
+        right.update(name for name, is_right in answers.items() if is_right)
+    order = [*(field.name for field in fields(Seen)), "all"]
+    return {name: round(right[name] / asked[name], 4) for name in order if asked[name]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train the probe of the evaluation.")
+    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    parser.add_argument("--pictures", type=int, default=36_000)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--processes", type=int, default=1, help="that render")
+    parser.add_argument("--threads", type=int, default=1, help="that train")
+    parser.add_argument("--seed", type=int, default=7, help="of the pictures")
+    options = parser.parse_args()
+    data = draw(options.pictures, options.seed, options.processes)
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    save(train(*data, options.epochs), options.out)
+    print(json.dumps(ceiling(Probe.load(options.out), 1600, options.seed), indent=2))
+
+
+if __name__ == "__main__":
+    main()
