@@ -1,0 +1,176 @@
+"""How iris-mini is made: latents, captions and noise are what the engine will meet."""
+
+import random
+
+import pytest
+import torch
+
+from iris.engine.latents import (
+    Grid,
+    image_positions,
+    normalise,
+    patchify,
+    to_cells,
+    to_tokens,
+)
+from training.autoencoder import LinearCodec, build_vae, fit_components
+from training.batches import Batches
+from training.examples import Camera, Shape, make_part, part_file, save_part
+from training.text import TOKENS, Prompts, build_encoder, build_tokenizer
+from training.train_text import FIELDS, labels
+from training.transformer import Taught, build_transformer, coordinates, positions, shifted
+from world import sampling
+from world.captions import vocabulary
+from world.render import render
+from world.spec import Intent, Wanted
+
+
+@pytest.fixture(scope="session")
+def components():
+    rng = random.Random(2)
+    pictures = [
+        torch.from_numpy(render(sampling.sample_scene(rng), 256, 256)).permute(2, 0, 1)
+        for _ in range(24)
+    ]
+    return fit_components(pictures)
+
+
+@pytest.fixture(scope="session")
+def codec(components):
+    return LinearCodec.of(components)
+
+
+@pytest.fixture(scope="session")
+def prompts():
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(list(vocabulary()))
+    return Prompts(tokenizer, build_encoder(tokenizer).eval())
+
+
+@pytest.fixture(scope="session")
+def camera(codec):
+    return Camera(codec)
+
+
+def test_the_codec_is_the_autoencoders_encoder(components, codec):
+    vae = build_vae(components).eval()
+    picture = torch.from_numpy(render(sampling.sample_scene(random.Random(1)), 192, 128))
+    picture = picture.permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        mode = vae.encode(picture.float() / 127.5 - 1.0).latent_dist.mode()
+        assert torch.allclose(codec.encode(picture), normalise(patchify(mode), vae), atol=1e-3)
+
+
+def test_the_first_decoder_gives_the_picture_back_roughly(components, codec):
+    vae = build_vae(components).eval()
+    picture = torch.from_numpy(render(sampling.sample_scene(random.Random(1)), 256, 256))
+    picture = picture.permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        again = vae.decode(codec.latents(codec.encode(picture))).sample
+    assert (again - (picture.float() / 127.5 - 1.0)).square().mean() < 0.08
+
+
+def test_a_small_render_gives_the_latents_of_the_large_one(codec, camera):
+    scene = sampling.sample_scene(random.Random(6))
+    large = torch.from_numpy(render(scene, 512, 384)).permute(2, 0, 1)[None]
+    exact = to_tokens(codec.encode(large))[0]
+    quick = camera.tokens(scene, (6, 8))
+    assert quick.shape == exact.shape == (48, 128)
+    assert (quick - exact).square().mean() < 0.02 * exact.square().mean()
+
+
+def test_positions_are_the_engines():
+    for time, reference in ((0, None), (10, 0), (30, 2)):
+        ours = positions((3, 5), time)
+        assert torch.equal(ours, image_positions(Grid(3, 5), reference))
+
+
+def test_a_part_is_the_same_whenever_it_is_made(camera):
+    shape = Shape("edit", (4, 4), ((4, 4),))
+    one, other = (make_part(shape, camera, 1, 0, None) for _ in range(2))
+    assert one.intents == other.intents
+    assert torch.equal(one.target, other.target)
+    assert torch.equal(one.references, other.references)
+    assert 0.02 < one.weighty.float().mean() < 0.8
+
+
+@pytest.fixture(scope="session")
+def batches(camera, prompts, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("examples")
+    for shape in (Shape("paint", (4, 4)), Shape("edit", (4, 4), ((4, 4),))):
+        save_part(make_part(shape, camera, 1, 0, None), part_file(folder, shape, 0))
+    return Batches(folder / "plain", prompts, tokens=2000, seed=1)
+
+
+def test_a_step_along_the_answer_leads_to_the_target_or_part_of_the_way_there(batches):
+    """noisy - sigma * velocity is the picture that is asked for, whatever the noise."""
+    seen = set()
+    while len(seen) < 2:
+        batch = batches.next()
+        seen.add(batch.shape.task)
+        goal = batch.noisy - batch.sigma.view(-1, 1, 1) * batch.velocity
+        assert torch.isfinite(goal).all()
+        if batch.shape.task == "paint":
+            assert goal.abs().max() < 30
+            continue
+        # between source and target: no further from either than they are from each other
+        from_source = (goal - batch.references).square().mean(dim=(1, 2))
+        assert (from_source >= -1e-4).all()
+        assert from_source.min() < 0.6 * from_source.max()
+
+
+def test_no_examples_is_said_with_what_to_do(prompts, tmp_path):
+    with pytest.raises(FileNotFoundError, match="make mini-data"):
+        Batches(tmp_path, prompts, tokens=2000, seed=1)
+
+
+def test_prompts_are_cut_so_that_the_registers_stay(prompts):
+    ids, mask, first = prompts.ids(["", "a red house " * 60])
+    registers = prompts.tokenizer.convert_tokens_to_ids(
+        ["<|place|>", "<|change|>", "<|first|>", "<|second|>"]
+    )
+    for row, start, length in zip(ids.tolist(), first.tolist(), mask.sum(1).tolist(), strict=True):
+        assert row[start : start + 4] == registers
+        assert length == start + 4 <= TOKENS
+
+
+def test_what_a_caption_asks_has_a_class_in_every_field():
+    rng = random.Random(0)
+    for number in range(100):
+        example = sampling.sample_compose(rng, 1 + number % 5)
+        classes = labels(example.intent)
+        assert len(classes) == len(FIELDS)
+        assert all(0 <= k <= len(v) for k, (_, v) in zip(classes, FIELDS.values(), strict=True))
+    one = labels(Intent("paint", objects=(Wanted("cat", count=1),)))
+    assert one == labels(Intent("paint", objects=(Wanted("cat"),)))
+
+
+def test_the_time_shift_keeps_the_ends_and_favours_noise():
+    u = torch.linspace(0, 1, 11)
+    assert shifted(u)[0] == 0
+    assert shifted(u)[-1] == pytest.approx(1)
+    assert (shifted(u)[1:-1] > u[1:-1]).all()
+
+
+def test_the_teachers_change_nothing_about_the_answer():
+    torch.manual_seed(1)
+    model = build_transformer().eval()
+    inputs = {
+        "hidden_states": torch.randn(1, 12, 128),
+        "encoder_hidden_states": torch.randn(1, 64, 384),
+        "timestep": torch.tensor([0.7]),
+        "img_ids": positions((3, 4)),
+        "txt_ids": torch.zeros(64, 4),
+    }
+    with torch.inference_mode():
+        alone = model(**inputs, return_dict=False)[0]
+        velocity, told = Taught(model)(**inputs)
+    assert torch.equal(alone, velocity)
+    assert [one.shape for one in told] == [(1, 12, coordinates((3, 4)).shape[1])] * 3
+
+
+def test_tokens_and_cells_are_the_engines(codec, camera):
+    scene = sampling.sample_scene(random.Random(8))
+    tokens = camera.tokens(scene, (2, 3))
+    cells = to_cells(tokens[None], Grid(2, 3))
+    assert torch.equal(to_tokens(cells)[0], tokens)
