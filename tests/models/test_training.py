@@ -15,14 +15,22 @@ from iris.engine.latents import (
 )
 from training.autoencoder import LinearCodec, build_vae, fit_components
 from training.batches import Batches
-from training.examples import Camera, Shape, make_part, part_file, save_part
+from training.examples import CONTENTS, Camera, Shape, contents_of, make_part, part_file, save_part
 from training.text import TOKENS, Prompts, build_encoder, build_tokenizer
 from training.train_text import FIELDS, labels
-from training.transformer import Taught, build_transformer, coordinates, positions, shifted
+from training.transformer import (
+    COORDINATES,
+    LESSONS,
+    Taught,
+    build_transformer,
+    coordinates,
+    positions,
+    shifted,
+)
 from world import sampling
 from world.captions import vocabulary
 from world.render import render
-from world.spec import Intent, Wanted
+from world.spec import COLOURS, KINDS, Backdrop, Intent, Scene, Thing, Wanted
 
 
 @pytest.fixture(scope="session")
@@ -166,7 +174,29 @@ def test_the_teachers_change_nothing_about_the_answer():
         alone = model(**inputs, return_dict=False)[0]
         velocity, told = Taught(model)(**inputs)
     assert torch.equal(alone, velocity)
-    assert [one.shape for one in told] == [(1, 12, coordinates((3, 4)).shape[1])] * 3
+    assert [one.shape for one in told] == [(1, 12, LESSONS)] * 3
+
+
+def test_coordinates_tell_every_token_of_every_grid_apart():
+    for grid in ((1, 1), (4, 4), (12, 12), (6, 15)):
+        where = coordinates(grid)
+        assert where.shape == (grid[0] * grid[1], COORDINATES)
+        assert len({tuple(row) for row in where.tolist()}) == len(where)
+        assert where.abs().max() <= 1
+
+
+def test_contents_say_where_the_object_is_and_what():
+    scene = Scene("hills", "day", (Thing("car", "blue", 0.25, 0.5),), Backdrop())
+    contents = contents_of(scene, (12, 12)).view(12, 12, CONTENTS)
+    inside = contents[..., 0] == 1
+    rows, columns = inside.nonzero().float().mean(dim=0).tolist()
+    assert columns == pytest.approx(0.25 * 12 - 0.5, abs=0.6)
+    assert 5 < rows < 9
+    assert {tuple(row) for row in contents[inside][:, 3:5].tolist()} == {
+        (float(KINDS.index("car")), float(COLOURS.index("blue")))
+    }
+    assert contents[inside][:, 1:3].mean(dim=0).abs().max() < 0.2
+    assert (contents[:, 0, 5].diff() >= 0).all()
 
 
 def test_tokens_and_cells_are_the_engines(codec, camera):

@@ -32,6 +32,7 @@ class Batch:
     prompts: Tensor  # (B, 64, width)
     velocity: Tensor  # (B, tokens, 128): the answer
     weight: Tensor  # (B, tokens, 1)
+    contents: Tensor  # (B, tokens, CONTENTS)
     amount: float  # of the style, for lora_strength
 
     def image_positions(self) -> Tensor:
@@ -90,6 +91,7 @@ class Batches:
             prompts=self._prompts.embed(captions),
             velocity=velocity,
             weight=1.0 + (OBJECT_WEIGHT - 1.0) * part.weighty[rows].float().unsqueeze(-1),
+            contents=part.contents[rows].float(),
             amount=part.amount,
         )
 

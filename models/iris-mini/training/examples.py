@@ -6,6 +6,7 @@ references. Everything but the captions is in it; captions are drawn anew each t
 
 from __future__ import annotations
 
+import math
 import pickle
 import random
 import zlib
@@ -17,13 +18,15 @@ from torch import Tensor
 
 from training.autoencoder import LinearCodec
 from world import sampling
+from world.objects import AIRBORNE
 from world.render import render
-from world.scenery import ground_y
-from world.spec import Example, Intent, Scene
+from world.scenery import ground_y, horizon_y
+from world.spec import COLOURS, KINDS, Example, Intent, Scene, Thing
 
 TOKEN = 64  # pixels of a token's side
 HALF = TOKEN // 2  # pictures are rendered at half size: the latents hold nothing finer
 PART = 256
+CONTENTS = 6
 AMOUNTS = (0.3, 0.6, 0.6, 0.8, 1.0, 1.0, 1.25, 1.5)  # of a style, as lora_strength has it
 CHANGED = 0.25  # mean difference of a token's latents that counts as changed
 
@@ -105,6 +108,7 @@ class Part:
     target: Tensor  # (PART, tokens, 128) fp16
     references: Tensor  # (PART, tokens of all references, 128) fp16
     weighty: Tensor  # (PART, tokens) bool: objects, or what an edit changes
+    contents: Tensor  # (PART, tokens, CONTENTS) fp16, see `contents_of`
     amount: float = 0.0  # of the style, where the targets have one
 
 
@@ -133,16 +137,45 @@ def boxes(scene: Scene, grid: GridSize) -> Tensor:
     """(tokens,) bool: where the scene's objects are."""
     rows, columns = grid
     found = torch.zeros(rows, columns, dtype=torch.bool)
-    shorter = min(rows, columns)
     for thing in scene.things:
-        side = thing.share * shorter
-        bottom = ground_y(scene, rows) - thing.lift * rows
-        if thing.kind in ("balloon", "bird"):
-            bottom -= 0.18 * rows
-        left = thing.x * columns - side / 2
-        top, end = max(int(bottom - side), 0), max(int(-(-bottom // 1)), 0)
-        found[top:end, max(int(left), 0) : int(left + side) + 1] = True
+        left, top, side = _box(thing, scene, grid)
+        end = max(math.ceil(top + side), 0)
+        found[max(int(top), 0) : end, max(int(left), 0) : int(left + side) + 1] = True
     return found.flatten()
+
+
+def contents_of(scene: Scene, grid: GridSize) -> Tensor:
+    """(tokens, CONTENTS): what a token shows, in plain numbers.
+
+    Whether it is part of an object; if so, how far it is from the object's centre, across and down,
+    in halves of its side, and the numbers of its kind and colour; and how far below the horizon.
+    """
+    rows, columns = grid
+    y = (torch.arange(rows) + 0.5).repeat_interleave(columns)
+    x = (torch.arange(columns) + 0.5).repeat(rows)
+    found = torch.zeros(rows * columns, CONTENTS)
+    found[:, 5] = ((y - horizon_y(scene, rows)) / 4).clamp(-1, 1)
+    for thing in scene.things:
+        left, top, side = _box(thing, scene, grid)
+        across, down = (2 * (x - left) / side - 1), (2 * (y - top) / side - 1)
+        # half a token further than the box, so that a thin object is not lost between tokens
+        reach = 1 + 1 / side
+        inside = (across.abs() < reach) & (down.abs() < reach)
+        numbers = torch.tensor([KINDS.index(thing.kind), COLOURS.index(thing.colour)])
+        found[inside, 0] = 1.0
+        found[inside, 1], found[inside, 2] = across[inside], down[inside]
+        found[inside, 3:5] = numbers.float()
+    return found
+
+
+def _box(thing: Thing, scene: Scene, grid: GridSize) -> tuple[float, float, float]:
+    """Left, top and side of an object's box, in tokens."""
+    rows, columns = grid
+    side = thing.share * min(rows, columns)
+    bottom = ground_y(scene, rows) - thing.lift * rows
+    if thing.kind in AIRBORNE:
+        bottom -= 0.18 * rows
+    return thing.x * columns - side / 2, bottom - side, side
 
 
 def draw(shape: Shape, rng: random.Random) -> Example:
@@ -159,7 +192,7 @@ def make_part(shape: Shape, camera: Camera, seed: int, number: int, style: str |
     style: the targets are in this style, all by one amount; the references stay as they are.
     """
     rng = random.Random(zlib.crc32(f"{seed}/{shape.name}/{number}/{style}".encode()))
-    intents, targets, references, weighty = [], [], [], []
+    intents, targets, references, weighty, contents = [], [], [], [], []
     amount = rng.choice(AMOUNTS) if style else 0.0
     for _ in range(PART):
         example = draw(shape, rng)
@@ -182,11 +215,13 @@ def make_part(shape: Shape, camera: Camera, seed: int, number: int, style: str |
         targets.append(tokens.half())
         references.append(torch.cat(shown).half() if shown else torch.zeros(0, 128).half())
         weighty.append(weight)
+        contents.append(contents_of(target, shape.grid).half())
     return Part(
         intents,
         torch.stack(targets),
         torch.stack(references),
         torch.stack(weighty),
+        torch.stack(contents),
         amount,
     )
 

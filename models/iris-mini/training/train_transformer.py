@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 
 import torch
 from diffusers import Flux2Transformer2DModel
@@ -20,10 +21,11 @@ from tqdm import tqdm
 from training.batches import Batch, Batches
 from training.folders import EXAMPLES, RUNS, WEIGHTS, text_folder
 from training.text import load_prompts
-from training.transformer import Taught, build_transformer
+from training.transformer import COORDINATES, Taught, build_transformer
+from world.spec import COLOURS, KINDS
 
 MUON_RATE, ADAM_RATE = 3e-3, 1.5e-3
-TEACHING = 1.0  # weight of the coordinates
+TEACHING = 1.0  # weight of what the teachers ask
 WARM_UP = 100  # steps
 EMA = 0.998
 SAVE_EVERY = 180.0  # seconds
@@ -46,7 +48,7 @@ def optimisers(model: nn.Module, teachers: nn.Module) -> list[torch.optim.Optimi
 
 
 def loss_of(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Mean squared errors: of the velocity, objects weighted, and of the coordinates told."""
+    """The velocity's mean squared error, objects weighted; and how wrong the teachers were told."""
     tokens = batch.noisy.shape[1]
     with torch.autocast("cpu", torch.bfloat16):
         answer, told = model(
@@ -57,9 +59,22 @@ def loss_of(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
             txt_ids=batch.text_positions(),
         )
     answer = answer[:, :tokens].float()
-    where = batch.coordinates()
-    lost = torch.stack([((one.float() - where) ** 2).mean() for one in told]).mean()
+    lost = torch.stack([unlearnt(one.float(), batch) for one in told]).mean()
     return (batch.weight * (answer - batch.velocity) ** 2).mean(), lost
+
+
+def unlearnt(told: Tensor, batch: Batch) -> Tensor:
+    """How wrong a teacher was told where tokens are and, of the picture's own, what they show."""
+    where = ((told[..., :COORDINATES] - batch.coordinates()) ** 2).mean()
+    told = told[:, : batch.noisy.shape[1], COORDINATES:]
+    inside, away, kind, colour, below = batch.contents.split([1, 2, 1, 1, 1], dim=2)
+    plain = ((told[..., :1] - inside) ** 2).mean() + ((told[..., 3:4] - below) ** 2).mean()
+    distance = (inside * (told[..., 1:3] - away) ** 2).mean()
+    kinds, colours = told[..., 4:].split([len(KINDS), len(COLOURS)], dim=2)
+    cross = partial(nn.functional.cross_entropy, reduction="none")
+    wrong = cross(kinds.flatten(0, 1), kind.long().flatten())
+    wrong = wrong + cross(colours.flatten(0, 1), colour.long().flatten())
+    return where + plain + distance + 0.1 * (inside.flatten() * wrong).mean()
 
 
 def main() -> None:
@@ -86,10 +101,9 @@ def main() -> None:
         state = torch.load(state_file, weights_only=True)
         model.load_state_dict(state["model"])
         ema.load_state_dict(state["ema"])
-        if "teachers" in state:
-            taught.teachers.load_state_dict(state["teachers"])
-            for optimiser, saved in zip(kinds, state["optimisers"], strict=True):
-                optimiser.load_state_dict(saved)
+        taught.teachers.load_state_dict(state["teachers"])
+        for optimiser, saved in zip(kinds, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
         steps, samples = state["steps"], state["samples"]
     else:
         if not options.fresh:

@@ -10,9 +10,11 @@ from diffusers import FlowMatchEulerDiscreteScheduler, Flux2Transformer2DModel
 from torch import Tensor, nn
 
 from training import text
+from world.spec import COLOURS, KINDS
 
 TOKEN_CHANNELS = 128
 COORDINATES = 18
+LESSONS = COORDINATES + 4 + len(KINDS) + len(COLOURS)
 SHIFT = 7.0  # most steps where the noise is high: there it is decided what the picture shows
 
 
@@ -75,6 +77,7 @@ class Taught(nn.Module):
     it can only find out by looking at the prompt and its neighbours; nothing in the noise tells.
     Left to itself the model had not found its columns after 57,000 samples, and drew clouds of
     colour. Asked for its coordinates after three of the blocks, it finds them in some thousands.
+    They ask as well what a token shows: how far it is from which object's centre.
     """
 
     def __init__(self, model: Flux2Transformer2DModel) -> None:
@@ -82,7 +85,7 @@ class Taught(nn.Module):
         self.model = model
         width = model.config.num_attention_heads * model.config.attention_head_dim
         self.teachers = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, COORDINATES)) for _ in range(3)
+            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, LESSONS)) for _ in range(3)
         )
         self._inner: list[Tensor] = []
         model.transformer_blocks[1].register_forward_hook(
@@ -94,7 +97,7 @@ class Taught(nn.Module):
             )
 
     def forward(self, **inputs: Any) -> tuple[Tensor, list[Tensor]]:
-        """The velocity, and what each teacher was told: (B, tokens, COORDINATES)."""
+        """The velocity, and what each teacher was told: (B, tokens, LESSONS)."""
         self._inner.clear()
         velocity = self.model(**inputs, return_dict=False)[0]
         told = [teacher(inner) for teacher, inner in zip(self.teachers, self._inner, strict=True)]
