@@ -81,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--decay", type=float, default=0.0, help="minutes at the end")
-    parser.add_argument("--tokens", type=int, default=3600, help="tokens a batch")
+    parser.add_argument("--tokens", type=int, default=6400, help="tokens a batch")
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--fresh", action="store_true", help="start from random weights")
@@ -142,7 +142,9 @@ def main() -> None:
                 group["lr"] = base * rate
         batch = batches.next()
         loss, lost = loss_of(compiled, batch)
-        (loss + TEACHING * lost).backward()
+        # teachers that are new must not teach: Adam lets them learn from the smallest of losses
+        teaching = TEACHING * min(1.0, (steps - first + 1) / WARM_UP / 3) ** 2
+        (loss + teaching * lost).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 2.0)
         for optimiser in kinds:
             optimiser.step()
