@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import re
 import tomllib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,7 @@ class _Template:
         return cls(text, tuple(pieces[::2]), slots, letters)
 
 
-class _Words:
+class _Words(ABC):
     """The data of one language, ready to choose from."""
 
     def __init__(self, language: str) -> None:
@@ -151,9 +152,9 @@ class _Words:
     filler: dict[str, list[str]]
     unknown: dict[str, list[str]]
 
+    @abstractmethod
     def other(self, noun: str) -> str:
         """The second form of a noun: an English plural, an Indonesian classifier."""
-        raise NotImplementedError
 
 
 class _EnglishWords(_Words):
@@ -166,7 +167,7 @@ class _IndonesianWords(_Words):
         return "buah"
 
 
-class _Speech:
+class _Speech(ABC):
     """One caption in the making."""
 
     words: _Words
@@ -342,14 +343,14 @@ class _Speech:
     def two(self, first: str, second: str) -> str:
         return f"{first} {second}"
 
-    def with_adjective(self, noun: str, adjective: str) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def with_adjective(self, noun: str, adjective: str) -> str: ...
 
     def article(self, place: _Place) -> str:
         return self.pick(place.articles)
 
-    def definite(self, noun: str) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def definite(self, noun: str) -> str: ...
 
     def slot_S(self) -> str:
         intent = self.intent
@@ -444,13 +445,13 @@ class _Speech:
 
     # ---- objects
 
+    @abstractmethod
     def phrase(self, wanted: Wanted, listing: bool = False, counted: bool = False) -> str:
         """The object without its position; counted: even one is said to be one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def meant(self, wanted: Wanted) -> str:
         """The object that an instruction is about, without its colour."""
-        raise NotImplementedError
 
     def with_position(self, wanted: Wanted, listing: bool) -> str:
         text = self.phrase(wanted, listing)
@@ -548,11 +549,11 @@ class _Speech:
     def slot_number(self) -> str:
         return self.plain_number(self.objects[0].count)
 
-    def slot_N(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def slot_N(self) -> str: ...
 
-    def slot_plural(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def slot_plural(self) -> str: ...
 
 
 class _EnglishSpeech(_Speech):
