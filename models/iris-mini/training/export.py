@@ -43,6 +43,13 @@ def settle(path: Path) -> None:
     path.chmod(0o644)
 
 
+def forget_origin(path: Path) -> None:
+    """Take out of a config the folder of this machine that the part was read from."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config.pop("_name_or_path", None) is not None:
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
 def export(out: Path, vae: AutoencoderKLFlux2) -> None:
     """Write the pipeline folder: text encoder and transformer of the last run, and `vae`."""
     state = torch.load(RUNS / "transformer" / "state.pt", weights_only=True)
@@ -62,6 +69,8 @@ def export(out: Path, vae: AutoencoderKLFlux2) -> None:
     pipeline.save_pretrained(out, safe_serialization=True)
     for path in sorted(out.glob("*/*.safetensors")):
         settle(path)
+    for path in sorted(out.glob("*/config.json")):
+        forget_origin(path)
     numbers = {
         "name": "iris-mini",
         "pixels_per_token": 2 * pipeline.vae_scale_factor,
