@@ -40,7 +40,7 @@ format: $(INSTALLED) ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 # How the embedded model is made; the steps in this order. Each goes on where it was stopped, and what
-# has not been run here is taken from models/iris-mini/weights. Work lies in models/iris-mini/runs.
+# has not been run here is taken from models/iris-mini/checkpoint. Work lies in models/iris-mini/runs.
 MINI := models/iris-mini
 MINUTES ?= 150
 DECAY ?= 40
@@ -69,8 +69,8 @@ mini-styles: $(INSTALLED) ## iris-mini: train the styles on the trained base (ST
 	$(MINI_RUN) training.train_style anime --minutes $(STYLE_MINUTES)
 
 mini-eval: $(INSTALLED) ## iris-mini: measure it (results.json) and draw the contact sheet
-	$(MINI_RUN) evaluation.evaluate
-	$(MINI_RUN) evaluation.sheet
+	$(MINI_RUN) evaluation.evaluate --model checkpoint --styles runs/styles
+	$(MINI_RUN) evaluation.sheet --model checkpoint --styles runs/styles
 
 clean: ## Remove the virtual environment and the caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -1,7 +1,7 @@
 """Where the recipe's steps leave their work, and what they start from when there is none yet.
 
-A run's own folder comes first; where a step has not run here, its part of the weights in the
-repository stands in, so that training can be taken up from a fresh checkout.
+A run's own folder comes first; where a step has not run here, its part of the checkpoint in
+the repository stands in, so that training can be taken up from a fresh checkout.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from training.autoencoder import LinearCodec
 
 MODEL = Path(__file__).resolve().parents[1]
 RUNS = MODEL / "runs"
-WEIGHTS = MODEL / "weights"
-STYLES = MODEL / "styles"
+# Beside what is served (weights/ and styles/), which a training that is under way must not touch.
+WEIGHTS = MODEL / "checkpoint"
+STYLES = RUNS / "styles"
 EXAMPLES = RUNS / "examples"
 
 

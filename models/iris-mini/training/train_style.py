@@ -4,7 +4,7 @@
 
 The targets are the world's own pictures, rendered in the style by the amount that the adapter is
 scaled with, so that lora_strength 0.3 is taught to give 0.3 of it. The base stays frozen. The state
-is saved to models/iris-mini/runs/NAME; the adapter is written to models/iris-mini/styles/NAME.
+is saved to models/iris-mini/runs/NAME; the adapter is written to models/iris-mini/runs/styles/NAME.
 """
 
 from __future__ import annotations

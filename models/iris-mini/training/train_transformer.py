@@ -4,7 +4,7 @@
 
 The learning rate is constant and falls to nothing over the last D minutes. The state is saved
 every few minutes to models/iris-mini/runs/transformer; stopped and started again, it goes on.
-Without a state it starts from the weights in models/iris-mini/weights, unless --fresh.
+Without a state it starts from the weights in models/iris-mini/checkpoint, unless --fresh.
 """
 
 from __future__ import annotations
