@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test lint format clean
-.PHONY: mini-vae mini-text mini-data mini-train mini-styles mini-eval
+.PHONY: mini-vae mini-text mini-data mini-train mini-styles mini-eval mini-release
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -40,7 +40,8 @@ format: $(INSTALLED) ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 # How the embedded model is made; the steps in this order. Each goes on where it was stopped, and what
-# has not been run here is taken from models/iris-mini/checkpoint. Work lies in models/iris-mini/runs.
+# has not been run here is taken from the model that is served. Work lies in models/iris-mini/runs;
+# mini-release alone changes what is served.
 MINI := models/iris-mini
 MINUTES ?= 150
 DECAY ?= 40
@@ -69,8 +70,11 @@ mini-styles: $(INSTALLED) ## iris-mini: train the styles on the trained base (ST
 	$(MINI_RUN) training.train_style anime --minutes $(STYLE_MINUTES)
 
 mini-eval: $(INSTALLED) ## iris-mini: measure it (results.json) and draw the contact sheet
-	$(MINI_RUN) evaluation.evaluate --model checkpoint --styles runs/styles
-	$(MINI_RUN) evaluation.sheet --model checkpoint --styles runs/styles
+	$(MINI_RUN) evaluation.evaluate --model runs/next
+	$(MINI_RUN) evaluation.sheet --model runs/next
+
+mini-release: $(INSTALLED) ## iris-mini: put the next version in the place of the one that is served
+	$(MINI_RUN) training.release
 
 clean: ## Remove the virtual environment and the caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

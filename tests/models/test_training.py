@@ -13,8 +13,10 @@ from iris.engine.latents import (
     to_cells,
     to_tokens,
 )
-from training.autoencoder import LinearCodec, build_vae, fit_components
+from training.autoencoder import build_vae
 from training.batches import Batches
+from training.codec import LinearCodec
+from training.components import fit_components
 from training.examples import CONTENTS, Camera, Shape, contents_of, make_part, part_file, save_part
 from training.text import TOKENS, Prompts, build_encoder, build_tokenizer
 from training.train_text import FIELDS, labels
@@ -28,7 +30,8 @@ from training.transformer import (
     shifted,
 )
 from world import sampling
-from world.captions import vocabulary
+from world.captions.vocabulary import vocabulary
+from world.compositions import sample_compose
 from world.render import render
 from world.spec import COLOURS, KINDS, Backdrop, Intent, Scene, Thing, Wanted
 
@@ -145,7 +148,7 @@ def test_prompts_are_cut_so_that_the_registers_stay(prompts):
 def test_what_a_caption_asks_has_a_class_in_every_field():
     rng = random.Random(0)
     for number in range(100):
-        example = sampling.sample_compose(rng, 1 + number % 5)
+        example = sample_compose(rng, 1 + number % 5)
         classes = labels(example.intent)
         assert len(classes) == len(FIELDS)
         assert all(0 <= k <= len(v) for k, (_, v) in zip(classes, FIELDS.values(), strict=True))

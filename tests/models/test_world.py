@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 from world import sampling
-from world.captions import LANGUAGES, MOST_WORDS, caption, world_words
+from world.captions import LANGUAGES, caption
+from world.captions.speech import MOST_WORDS
+from world.captions.vocabulary import world_words
+from world.compositions import sample_compose
+from world.edits import sample_edit
 from world.render import render
 from world.spec import (
     COLOURS,
@@ -34,8 +38,8 @@ def examples(seed, count=150):
     rng = random.Random(seed)
     for number in range(count):
         yield sampling.sample_paint(rng)
-        yield sampling.sample_edit(rng)
-        yield sampling.sample_compose(rng, 1 + number % 5)
+        yield sample_edit(rng)
+        yield sample_compose(rng, 1 + number % 5)
 
 
 def test_a_scene_always_gives_the_same_bytes_in_the_size_asked_for():
@@ -101,7 +105,7 @@ def test_training_never_draws_the_combinations_kept_for_the_evaluation():
 def test_an_edit_changes_what_it_says_and_nothing_else(operation):
     rng = random.Random(7)
     for _ in range(40):
-        example = sampling.sample_edit(rng, operation)
+        example = sample_edit(rng, operation)
         [source], target = example.references, example.target
         assert example.intent.operation == operation
         assert target != source
@@ -121,7 +125,7 @@ def test_an_edit_changes_what_it_says_and_nothing_else(operation):
 def test_a_composition_takes_each_part_from_the_image_that_is_named():
     rng = random.Random(3)
     for number in range(200):
-        example = sampling.sample_compose(rng, 1 + number % 5)
+        example = sample_compose(rng, 1 + number % 5)
         intent, target = example.intent, example.target
         if intent.scene_image:
             assert target.scene == example.references[intent.scene_image - 1].scene

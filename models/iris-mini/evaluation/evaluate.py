@@ -1,9 +1,9 @@
 """Measure what a trained iris-mini can do.
 
-    python -m evaluation.evaluate --model DIR --styles DIR [--only SECTION ...]
+    python -m evaluation.evaluate [--model DIR] [--only SECTION ...]
 
-Writes models/iris-mini/results.json, section by section. What was made is remembered in
-models/iris-mini/runs/, so that a run that was stopped goes on where it was.
+Writes DIR/results.json, section by section. What was made is remembered in models/iris-mini/runs,
+so that a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def judges() -> str:
     files = [
         here / name for name in ("probe.safetensors", "probe.py", "generate.py", "measures.py")
     ]
-    files += sorted(path for path in (MINI / "world").iterdir() if path.suffix in (".py", ".toml"))
+    files += sorted(path for path in (MINI / "world").rglob("*") if path.suffix in (".py", ".toml"))
     return digest(files)
 
 
@@ -54,8 +54,7 @@ def show(name: str, section: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure what a trained iris-mini can do.")
-    parser.add_argument("--model", type=Path, default=MINI / "weights")
-    parser.add_argument("--styles", type=Path, default=MINI / "styles")
+    parser.add_argument("--model", type=Path, default=MINI, help="holds weights/ and styles/")
     parser.add_argument("--only", nargs="+", choices=list(SECTIONS), metavar="SECTION")
     parser.add_argument("--count", type=int, help="pictures of a kind, instead of the section's")
     parser.add_argument("--threads", type=int, default=2)
@@ -64,11 +63,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the results file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    maker: Maker = (
-        Oracle() if options.oracle else Model(options.model, options.styles, options.threads)
-    )
+    maker: Maker = Oracle() if options.oracle else Model(options.model, options.threads)
     runs = MINI / "runs" / "evaluation"
-    out = options.out or (runs / "oracle.json" if options.oracle else MINI / "results.json")
+    out = options.out or (runs if options.oracle else options.model) / "results.json"
     identity = {"model": maker.fingerprint(), "judges": judges()}
     file = runs / f"{identity['model']}-{identity['judges']}.jsonl"
     ledger = Ledger(maker, Probe.load(WEIGHTS), file)

@@ -86,12 +86,13 @@ class Maker(Protocol):
 
 
 class Model:
-    """A model folder and its styles, run as the service runs them."""
+    """A model run as the service runs it; the folder holds weights/ and, if any, styles/NAME/."""
 
-    def __init__(self, weights: Path, styles: Path | None, threads: int) -> None:
+    def __init__(self, folder: Path, threads: int) -> None:
         quieten()
         use_threads(threads)
-        folders = sorted(styles.iterdir()) if styles is not None and styles.is_dir() else []
+        weights = folder / "weights"
+        folders = sorted((folder / "styles").glob("*/"))
         self._files = sorted(weights.glob("**/*.*"))
         self._files += [file for folder in folders for file in sorted(folder.glob("*.safetensors"))]
         self._components = load_components(weights, torch.device("cpu"), torch.float32)

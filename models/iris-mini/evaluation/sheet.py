@@ -1,6 +1,6 @@
 """Draw the contact sheet: prompts and what the model makes of them.
 
-    python -m evaluation.sheet --model DIR --styles DIR [--out FILE]
+    python -m evaluation.sheet [--model DIR] [--out FILE]
 
 Nothing is picked out: the prompts are fixed, and the seeds are 1, 2, 3 and so on.
 """
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from evaluation.generate import EDIT_STRENGTH, Maker, Model, Oracle, Task
 from evaluation.measures import Image
-from evaluation.sections import BEACH, CLOUDS, PRODUCT, SAMURAI, SUNSET
+from evaluation.sections.documented import BEACH, CLOUDS, PRODUCT, SAMURAI, SUNSET
 from world.render import render
 from world.spec import Backdrop, Scene, Thing
 
@@ -249,15 +249,14 @@ def _reduced(picture: Image) -> Pillow.Image:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Draw iris-mini's contact sheet.")
-    parser.add_argument("--model", type=Path, default=MINI / "weights")
-    parser.add_argument("--styles", type=Path, default=MINI / "styles")
+    parser.add_argument("--model", type=Path, default=MINI, help="holds weights/ and styles/")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--oracle", action="store_true", help="render instead of running a model")
-    parser.add_argument("--out", type=Path, default=MINI / "contact-sheet.png")
+    parser.add_argument("--out", type=Path, help="default: contact-sheet.png there")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    maker = Oracle() if options.oracle else Model(options.model, options.styles, options.threads)
-    draw(maker, options.out)
+    maker = Oracle() if options.oracle else Model(options.model, options.threads)
+    draw(maker, options.out or options.model / "contact-sheet.png")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -79,24 +79,26 @@ def draw_scene(rng: random.Random) -> Scene:
     if form == "lone":
         position, size = rng.choice(POSITIONS), rng.choice(SIZES)
         x = POSITION_X[position] + rng.uniform(-0.02, 0.02)
-        things = (sampling.thing(rng, kind, colour, x, SIZE_SHARE[size]),)
+        things = (Thing(kind, colour, x, SIZE_SHARE[size]),)
     elif form == "row":
-        things = sampling.row(rng, kind, colour, rng.choice(list(COUNT_SHARE)))
+        things = sampling.row(kind, colour, rng.choice(list(COUNT_SHARE)))
     elif form == "pair":
         things = sampling.pair(
-            rng, Wanted(kind, colour, "left"), Wanted(other, rng.choice(COLOURS), "right")
+            Wanted(kind, colour, "left"), Wanted(other, rng.choice(COLOURS), "right")
         )
         if rng.random() < 0.3:  # as an edit leaves it that adds to a lone object
             side = rng.randrange(2)
             x = PAIR_X["left" if side == 0 else "right"] + rng.uniform(-0.05, 0.05)
             share = rng.choice((SIZE_SHARE["small"], PAIR_SHARE))
-            new = sampling.thing(rng, things[side].kind, things[side].colour, x, share)
+            new = Thing(things[side].kind, things[side].colour, x, share)
             things = (new, things[1]) if side == 0 else (things[0], new)
     style = rng.choices((None, *STYLES), (0.6, 0.2, 0.2))[0]
     amount = rng.uniform(0.0, 1.5) if style else 0.0
-    return Scene(
-        rng.choice(SCENES), rng.choice(TIMES), things, sampling.backdrop(rng), style, amount
+    things = tuple(replace(one, x=one.x + rng.uniform(-0.015, 0.015)) for one in things)
+    backdrop = replace(
+        sampling.backdrop(rng), horizon=rng.uniform(-1.0, 1.0), slide=rng.uniform(-1.0, 1.0)
     )
+    return Scene(rng.choice(SCENES), rng.choice(TIMES), things, backdrop, style, amount)
 
 
 def draw_size(rng: random.Random) -> tuple[int, int]:

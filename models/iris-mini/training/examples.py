@@ -16,11 +16,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from training.autoencoder import LinearCodec
-from world import sampling
+from training.codec import LinearCodec
+from world.compositions import sample_compose
+from world.edits import sample_edit
+from world.frame import ground_y, horizon_y
 from world.objects import AIRBORNE
 from world.render import render
-from world.scenery import ground_y, horizon_y
+from world.sampling import sample_paint
 from world.spec import COLOURS, KINDS, Example, Intent, Scene, Thing
 
 TOKEN = 64  # pixels of a token's side
@@ -172,7 +174,7 @@ def _box(thing: Thing, scene: Scene, grid: GridSize) -> tuple[float, float, floa
     """Left, top and side of an object's box, in tokens."""
     rows, columns = grid
     side = thing.share * min(rows, columns)
-    bottom = ground_y(scene, rows) - thing.lift * rows
+    bottom = ground_y(rows) - thing.lift * rows
     if thing.kind in AIRBORNE:
         bottom -= 0.18 * rows
     return thing.x * columns - side / 2, bottom - side, side
@@ -180,10 +182,10 @@ def _box(thing: Thing, scene: Scene, grid: GridSize) -> tuple[float, float, floa
 
 def draw(shape: Shape, rng: random.Random) -> Example:
     if shape.task == "paint":
-        return sampling.sample_paint(rng)
+        return sample_paint(rng)
     if shape.task == "edit":
-        return sampling.sample_edit(rng)
-    return sampling.sample_compose(rng, len(shape.references))
+        return sample_edit(rng)
+    return sample_compose(rng, len(shape.references))
 
 
 def make_part(shape: Shape, camera: Camera, seed: int, number: int, style: str | None) -> Part:

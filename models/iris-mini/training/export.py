@@ -17,7 +17,7 @@ from diffusers import AutoencoderKLFlux2, Flux2KleinPipeline
 from transformers import Qwen2Tokenizer, Qwen3ForCausalLM
 
 from training import text
-from training.folders import RUNS, WEIGHTS, load_vae, text_folder
+from training.folders import NEXT, RUNS, load_vae, text_folder
 from training.transformer import build_scheduler, build_transformer
 
 Model = TypeVar("Model", bound=torch.nn.Module)
@@ -83,7 +83,7 @@ def export(out: Path, vae: AutoencoderKLFlux2) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    parser.add_argument("--out", type=Path, default=NEXT / "weights")
     export(parser.parse_args().out, load_vae())
 
 

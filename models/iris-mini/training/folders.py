@@ -1,7 +1,8 @@
 """Where the recipe's steps leave their work, and what they start from when there is none yet.
 
-A run's own folder comes first; where a step has not run here, its part of the checkpoint in
-the repository stands in, so that training can be taken up from a fresh checkout.
+A run's own folder comes first; where a step has not run here, its part of the model that is
+served stands in, so that training can be taken up from a fresh checkout. What is served is
+touched by `training.release` alone.
 """
 
 from __future__ import annotations
@@ -11,25 +12,28 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKLFlux2
 
-from training.autoencoder import LinearCodec
+from training.codec import LinearCodec
 
 MODEL = Path(__file__).resolve().parents[1]
 RUNS = MODEL / "runs"
-# Beside what is served (weights/ and styles/), which a training that is under way must not touch.
-WEIGHTS = MODEL / "checkpoint"
-STYLES = RUNS / "styles"
+NEXT = RUNS / "next"  # the next version: weights/, styles/, results.json, contact-sheet.png
 EXAMPLES = RUNS / "examples"
+
+
+def weights_folder() -> Path:
+    """The pipeline folder of the next version, or of the one that is served."""
+    return NEXT / "weights" if (NEXT / "weights").exists() else MODEL / "weights"
 
 
 def text_folder() -> Path:
     """The folder that holds tokenizer/ and text_encoder/."""
-    return RUNS / "text" if (RUNS / "text").exists() else WEIGHTS
+    return RUNS / "text" if (RUNS / "text").exists() else weights_folder()
 
 
 def load_vae() -> AutoencoderKLFlux2:
     """The trained autoencoder in fp32."""
     trained = RUNS / "vae"
-    folder = trained if (trained / "config.json").exists() else WEIGHTS / "vae"
+    folder = trained if (trained / "config.json").exists() else weights_folder() / "vae"
     return AutoencoderKLFlux2.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
 
 

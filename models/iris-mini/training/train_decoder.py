@@ -26,17 +26,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from training.autoencoder import (
-    BLOCK,
-    CELL,
-    RGB,
-    Components,
-    LinearCodec,
-    build_vae,
-    fit_components,
-    low_waves,
-    start_decoder,
-)
+from training.autoencoder import build_vae, start_decoder
+from training.blocks import BLOCK, CELL, low_waves
+from training.codec import LinearCodec
+from training.components import Components, fit_components
+from training.decoder import RGB
 from training.folders import RUNS
 from world.render import render
 from world.sampling import sample_scene

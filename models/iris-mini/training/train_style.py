@@ -4,7 +4,7 @@
 
 The targets are the world's own pictures, rendered in the style by the amount that the adapter is
 scaled with, so that lora_strength 0.3 is taught to give 0.3 of it. The base stays frozen. The state
-is saved to models/iris-mini/runs/NAME; the adapter is written to models/iris-mini/runs/styles/NAME.
+is saved to models/iris-mini/runs/NAME; the adapter is written to models/iris-mini/runs/next/styles.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from tqdm import tqdm
 
 from training.batches import Batches
 from training.export import settle
-from training.folders import EXAMPLES, RUNS, WEIGHTS
-from training.folders import STYLES as STYLE_FOLDERS
+from training.folders import EXAMPLES, NEXT, RUNS, weights_folder
 from training.text import load_prompts
 from training.train_transformer import loss_of
 from training.transformer import Taught
@@ -80,8 +79,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=STYLES)
     parser.add_argument("--minutes", type=float, required=True)
-    parser.add_argument("--base", type=Path, default=WEIGHTS)
-    parser.add_argument("--out", type=Path, default=STYLE_FOLDERS)
+    parser.add_argument("--base", type=Path, default=weights_folder())
+    parser.add_argument("--out", type=Path, default=NEXT / "styles")
     parser.add_argument("--tokens", type=int, default=4800, help="tokens a batch")
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)

@@ -16,7 +16,11 @@ from tqdm import tqdm
 
 from training.folders import RUNS
 from training.text import REGISTERS, WIDTH, Prompts, build_encoder, build_tokenizer
-from world import captions, sampling
+from world.captions import caption
+from world.captions.vocabulary import vocabulary
+from world.compositions import sample_compose
+from world.edits import sample_edit
+from world.sampling import sample_full, sample_paint
 from world.spec import (
     COLOURS,
     COUNTS,
@@ -87,15 +91,15 @@ def draw(rng: random.Random, held_out: bool = False) -> tuple[str, Intent]:
     """A caption and what it asks for."""
     share = rng.random()
     if share < 0.45:
-        intent = sampling.sample_paint(rng).intent
+        intent = sample_paint(rng).intent
     elif share < 0.55:
-        intent = sampling.sample_full(rng, unseen=rng.random() < 0.1).intent
+        intent = sample_full(rng, unseen=rng.random() < 0.1).intent
     elif share < 0.80:
-        intent = sampling.sample_edit(rng).intent
+        intent = sample_edit(rng).intent
     else:
-        intent = sampling.sample_compose(rng, rng.randint(1, 5)).intent
+        intent = sample_compose(rng, rng.randint(1, 5)).intent
     language = rng.choice(("en", "id"))
-    return captions.caption(intent, language, rng, held_out=held_out), intent
+    return caption(intent, language, rng, held_out=held_out), intent
 
 
 class Reader(nn.Module):
@@ -125,7 +129,7 @@ def main() -> None:
     rng = random.Random(options.seed)
     out = RUNS / "text"
 
-    tokenizer = build_tokenizer(list(captions.vocabulary()))
+    tokenizer = build_tokenizer(list(vocabulary()))
     encoder = build_encoder(tokenizer)
     reader = Reader()
     prompts = Prompts(tokenizer, encoder)

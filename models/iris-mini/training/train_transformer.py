@@ -4,7 +4,7 @@
 
 The learning rate is constant and falls to nothing over the last D minutes. The state is saved
 every few minutes to models/iris-mini/runs/transformer; stopped and started again, it goes on.
-Without a state it starts from the weights in models/iris-mini/checkpoint, unless --fresh.
+Without a state it starts from the weights that are there, unless --fresh.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from training.batches import Batch, Batches
-from training.folders import EXAMPLES, RUNS, WEIGHTS, text_folder
+from training.folders import EXAMPLES, RUNS, text_folder, weights_folder
 from training.text import load_prompts
 from training.transformer import COORDINATES, Taught, build_transformer
 from world.spec import COLOURS, KINDS
@@ -108,7 +108,7 @@ def main() -> None:
     else:
         if not options.fresh:
             trained = Flux2Transformer2DModel.from_pretrained(
-                WEIGHTS / "transformer", use_safetensors=True, dtype=torch.float32
+                weights_folder() / "transformer", use_safetensors=True, dtype=torch.float32
             )
             model.load_state_dict(trained.state_dict())
         ema.load_state_dict(model.state_dict())

@@ -7,12 +7,15 @@ from typing import Any
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, Flux2Transformer2DModel
+from diffusers.models.transformers import transformer_flux2
 from torch import Tensor, nn
 
 from training import text
+from training.attention import attention
 from world.spec import COLOURS, KINDS
 
 TOKEN_CHANNELS = 128
+HEAD_WIDTH = 64
 COORDINATES = 18
 LESSONS = COORDINATES + 4 + len(KINDS) + len(COLOURS)
 SHIFT = 7.0  # most steps where the noise is high: there it is decided what the picture shows
@@ -24,7 +27,7 @@ def build_transformer() -> Flux2Transformer2DModel:
         in_channels=TOKEN_CHANNELS,
         num_layers=2,
         num_single_layers=4,
-        attention_head_dim=64,
+        attention_head_dim=HEAD_WIDTH,
         num_attention_heads=4,
         joint_attention_dim=len(text.OUT_LAYERS) * text.WIDTH,
         timestep_guidance_channels=64,
@@ -83,6 +86,7 @@ class Taught(nn.Module):
     def __init__(self, model: Flux2Transformer2DModel) -> None:
         super().__init__()
         self.model = model
+        transformer_flux2.dispatch_attention_fn = attention
         width = model.config.num_attention_heads * model.config.attention_head_dim
         self.teachers = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, LESSONS)) for _ in range(3)

@@ -6,10 +6,12 @@ import numpy as np
 import skia
 from numpy.typing import NDArray
 
+from world.frame import ground_y
 from world.grading import darken
 from world.objects import AIRBORNE, PAINT, Rgb, draw_thing
-from world.scenery import Light, draw_back, draw_front, ground_y, light
+from world.scenery import draw_back, draw_front
 from world.spec import Scene
+from world.weather import Light, light
 
 INK = 0.022  # outline of an object at anime 1.0, share of its box
 
@@ -28,7 +30,7 @@ def render(scene: Scene, width: int, height: int) -> NDArray[np.uint8]:
 
     for thing in scene.things:
         side = thing.share * shorter
-        bottom = ground_y(scene, height) - thing.lift * height
+        bottom = ground_y(height) - thing.lift * height
         if thing.kind in AIRBORNE:
             bottom -= 0.18 * height
         box = (thing.x * width - side / 2, bottom - side, side, side)

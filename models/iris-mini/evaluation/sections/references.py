@@ -1,0 +1,72 @@
+"""Compositions: pictures made from several images."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from evaluation.generate import Task
+from evaluation.ledger import Ledger
+from evaluation.probe import Seen
+from evaluation.score import only
+from evaluation.sections.cases import SIDE, Case, Result, draws, picture_seed, rates_of
+from world.captions import LANGUAGES, caption
+from world.sampling import backdrop, lone
+from world.spec import COLOURS, KINDS, SCENES, TIMES, Intent, Scene, Wanted
+
+
+def unlike(rng: random.Random, count: int) -> list[Scene]:
+    """References of one object each that differ in everything."""
+    parts = [rng.sample(values, count) for values in (SCENES, TIMES, KINDS, COLOURS)]
+    return [
+        Scene(
+            scene,
+            time,
+            lone(kind, colour, "centre", rng.choice(("medium", "large"))),
+            backdrop(rng),
+        )
+        for scene, time, kind, colour in zip(*parts, strict=True)
+    ]
+
+
+def composed(references: Sequence[Scene], order: Sequence[int]) -> Scene:
+    """The object of references[order[0]] in the scene of order[1] at the time of order[-1]."""
+    shown, place = references[order[0]].things[0], references[order[1]]
+    here = lone(shown.kind, shown.colour, "centre", "medium")
+    return Scene(place.scene, references[order[-1]].time, here, place.backdrop)
+
+
+def references(ledger: Ledger, count: int, seed: int) -> Result:
+    """The object of one image in the scene of another; the same images in another order."""
+    result: Result = {}
+    for images in (2, 3):
+        given: list[Case] = []
+        moved: list[Case] = []
+        rng = draws(seed, "references", images)
+        for i in range(count):
+            shown = unlike(rng, images)
+            roles = rng.sample(range(images), images)  # which image is object, scene, time
+            intent = Intent(
+                "compose",
+                objects=(Wanted(image=roles[0] + 1),),
+                scene_image=roles[1] + 1,
+                time_image=roles[2] + 1 if images == 3 else None,
+            )
+            said = caption(intent, LANGUAGES[i % 2], rng, held_out=bool(i // 2 % 2))
+            for cases, sources in ((given, shown), (moved, shown[1:] + shown[:1])):
+                target = composed(sources, roles)
+                names = ("scene", "time", "count", "kind", "colour")
+                task = Task(said, target, SIDE, SIDE, picture_seed(rng), sources=tuple(sources))
+                cases.append(Case(task, only(Seen.of(target), names)))
+        found = ledger.findings(f"{images} images", [case.task for case in given])
+        again = ledger.findings(f"{images} images moved", [case.task for case in moved])
+        both = [
+            all(one.asked.agrees(a.seen).values()) and all(other.asked.agrees(b.seen).values())
+            for one, other, a, b in zip(given, moved, found, again, strict=True)
+        ]
+        result[f"{images} images"] = {
+            "as_given": rates_of(given, found),
+            "moved_on": rates_of(moved, again),
+            "both_orders_right": round(sum(both) / len(both), 4),
+        }
+    return result

@@ -1,0 +1,71 @@
+"""A forest of firs."""
+
+from __future__ import annotations
+
+import skia
+
+from world.brush import Brush
+from world.colour import WHITE, Colour
+from world.frame import Frame
+from world.lands.ground import draw_flat, repeated, ridge
+from world.paths import placed, polygon
+
+_FIR = (
+    (0.0, 0.0), (0.2, 0.34), (0.12, 0.34), (0.29, 0.64), (0.2, 0.64), (0.38, 0.96),
+    (-0.38, 0.96), (-0.2, 0.64), (-0.29, 0.64), (-0.12, 0.34), (-0.2, 0.34),
+)  # fmt: skip
+_FIR_PATH = polygon(_FIR)
+_FIR_CAP = polygon(
+    [(0.0, 0.0), (0.2, 0.34), (0.07, 0.28), (0.0, 0.36), (-0.07, 0.28), (-0.2, 0.34)]
+)
+
+
+def draw(brush: Brush, frame: Frame) -> None:
+    """Two rows of firs far away, three firs near by."""
+    s = frame.s
+    slide = 0.05 * brush.jitter.slide
+    step, flip = ((0.17, 0), (0.17, 0), (0.21, 1))[brush.jitter.land]
+    rows = (
+        (-0.02, 0.24, 0.8 * step, (98, 160, 128), 0.36),
+        (0.05, 0.28, step, (54, 124, 90), 0.12),
+    )
+    for order, (drop, tall, gap, green, far) in enumerate(rows):
+        colour = brush.land(green, far=far, snow=0.22)
+        count = max(3, round(frame.w / (gap * s)))
+        width = frame.w / count
+        whole, caps = skia.Path(), skia.Path()
+        for k in range(-1, count + 2):
+            x = (k + 0.5 * order + slide / gap) * width
+            high = tall * (1.0 if (k + flip) % 2 else 0.78) * s
+            y = frame.horizon + drop * s - high
+            whole.addPath(placed(_FIR_PATH, x, y, high))
+            caps.addPath(placed(_FIR_CAP, x, y, high))
+        brush.fill(whole, colour)
+        if brush.snowy:
+            brush.fill(caps, brush.land(WHITE, far=far), edge=False)
+        floor = frame.horizon + (drop - 0.012) * s
+        draw_flat(brush, floor, colour, colour)
+    meadow = [(x, frame.horizon + y * s) for x, y in repeated(frame, [(0.2, 0.06), (0.7, 0.09)])]
+    brush.fill(
+        ridge(meadow, 1.1 * frame.h),
+        brush.fade(
+            [brush.land((96, 164, 92), snow=0.92), brush.land((62, 126, 76), snow=0.84)],
+            frame.horizon,
+            frame.h,
+        ),
+    )
+    near = brush.land((34, 98, 72), snow=0.1)
+    foot = frame.horizon + 0.1 * s
+    left, right = ((0.5, 0.4), (0.5, 0.4), (0.36, 0.52))[brush.jitter.land]
+    _fir(brush, frame.w - (0.16 - slide) * s, foot, 0.72 * right * s, near)
+    _fir(brush, (0.01 + slide) * s, foot + 0.06 * s, left * s, near)
+    _fir(brush, frame.w - (0.0 - slide) * s, foot + 0.06 * s, right * s, near)
+
+
+def _fir(brush: Brush, x: float, foot: float, tall: float, colour: Colour) -> None:
+    trunk = skia.Path()
+    trunk.addRect(skia.Rect.MakeLTRB(x - 0.05 * tall, foot - 0.1 * tall, x + 0.05 * tall, foot))
+    brush.fill(trunk, brush.land((112, 76, 54)))
+    brush.fill(placed(_FIR_PATH, x, foot - tall, tall), colour)
+    if brush.snowy:
+        brush.fill(placed(_FIR_CAP, x, foot - tall, tall), brush.land(WHITE), edge=False)

@@ -1,0 +1,40 @@
+"""Heavy clouds and a bolt of lightning."""
+
+from __future__ import annotations
+
+import skia
+
+from world.brush import Brush
+from world.frame import Frame, across
+from world.paths import placed, polygon
+
+_BOLT = polygon(
+    [(0.12, 0), (-0.2, 0.5), (0.0, 0.5), (-0.16, 1.0), (0.3, 0.36), (0.08, 0.36), (0.34, 0)]
+)
+
+
+def draw(brush: Brush, frame: Frame) -> None:
+    """A ceiling of clouds, and the bolt."""
+    x = across(brush.scene) * frame.w
+    # A ceiling of heavy clouds, two rows of heaps hanging from the top edge.
+    for row, colour in ((0.30, (86, 92, 108)), (0.17, (60, 64, 80))):
+        step = 0.24 * frame.s
+        count = max(3, round(frame.w / step))
+        step = frame.w / count
+        shift = (0.0 if row > 0.2 else 0.5) + 0.2 * brush.jitter.slide + 0.3 * brush.jitter.sky
+        ceiling = skia.Path()
+        y = row * frame.horizon
+        ceiling.moveTo(-step, -frame.h)
+        ceiling.lineTo((shift - 2) * step, y)
+        for k in range(-2, count + 2):
+            x0 = (k + shift) * step
+            drop = (0.085 if k % 2 else 0.055) * frame.s
+            ceiling.cubicTo(x0, y + drop, x0 + step, y + drop, x0 + step, y)
+        ceiling.lineTo(frame.w + step, -frame.h)
+        ceiling.close()
+        brush.fill(ceiling, brush.raw(colour))
+    top = 0.13 * frame.horizon
+    reach = min(0.64 * frame.horizon, 0.3 * frame.s + 0.12 * frame.h)
+    bolt = placed(_BOLT, x - 0.04 * frame.s, top, reach)
+    brush.stroke(bolt, brush.raw((176, 172, 150)), 0.035 * frame.s, edge=False)
+    brush.fill(bolt, brush.raw((255, 240, 120)))
