@@ -4,6 +4,7 @@ import random
 
 import pytest
 import torch
+from torch.nn import functional
 
 from iris.engine.latents import (
     Grid,
@@ -13,19 +14,32 @@ from iris.engine.latents import (
     to_cells,
     to_tokens,
 )
+from training.attention import attention
 from training.autoencoder import build_vae
 from training.batches import Batches
 from training.codec import LinearCodec
 from training.components import fit_components
-from training.examples import CONTENTS, Camera, Shape, contents_of, make_part, part_file, save_part
+from training.examples import (
+    CONTENTS,
+    SHAPES,
+    Camera,
+    Shape,
+    boxes,
+    contents_of,
+    make_part,
+    part_file,
+    save_part,
+)
 from training.text import TOKENS, Prompts, build_encoder, build_tokenizer
 from training.train_text import FIELDS, labels
 from training.transformer import (
     COORDINATES,
     LESSONS,
+    MOST,
     Taught,
     build_transformer,
     coordinates,
+    places,
     positions,
     shifted,
 )
@@ -188,18 +202,48 @@ def test_coordinates_tell_every_token_of_every_grid_apart():
         assert where.abs().max() <= 1
 
 
-def test_contents_say_where_the_object_is_and_what():
+def test_contents_say_which_part_of_which_object_a_token_shows():
     scene = Scene("hills", "day", (Thing("car", "blue", 0.25, 0.5),), Backdrop())
     contents = contents_of(scene, (12, 12)).view(12, 12, CONTENTS)
-    inside = contents[..., 0] == 1
-    rows, columns = inside.nonzero().float().mean(dim=0).tolist()
-    assert columns == pytest.approx(0.25 * 12 - 0.5, abs=0.6)
-    assert 5 < rows < 9
-    assert {tuple(row) for row in contents[inside][:, 3:5].tolist()} == {
-        (float(KINDS.index("car")), float(COLOURS.index("blue")))
-    }
-    assert contents[inside][:, 1:3].mean(dim=0).abs().max() < 0.2
-    assert (contents[:, 0, 5].diff() >= 0).all()
+    box = contents[4:10, 0:6]
+    assert contents[..., 0].sum() == box[..., 0].sum() == 36
+    assert torch.equal(box[0, :, 1], torch.arange(6.0))
+    assert torch.equal(box[:, 0, 2], torch.arange(6.0))
+    whole, kind, colour = 6, KINDS.index("car"), COLOURS.index("blue")
+    assert (box[..., 3:6] == torch.tensor([whole, kind, colour])).all()
+    assert (contents[:, 0, 6].diff() >= 0).all()
+
+
+def test_objects_keep_to_whole_tokens_on_every_grid_of_the_training():
+    rng = random.Random(4)
+    for shape in SHAPES:
+        if min(shape.grid) < 8:
+            continue
+        scene = sampling.sample_scene(rng)
+        found = contents_of(scene, shape.grid)[:, 0].bool()
+        assert torch.equal(found, boxes(scene, shape.grid))
+
+
+def test_places_are_rows_columns_and_how_many_of_each():
+    assert places((2, 3)).tolist() == [
+        [row, column, 2, 3] for row in range(2) for column in range(3)
+    ]
+    assert max(max(shape.grid) for shape in SHAPES) < MOST
+
+
+@pytest.mark.parametrize("tokens", [1, 7, 130])
+def test_attention_is_that_of_torch_forth_and_back(tokens):
+    ours = [torch.randn(2, tokens, 4, 16, requires_grad=True) for _ in range(3)]
+    theirs = [part.detach().clone().requires_grad_() for part in ours]
+    weight = torch.randn(2, tokens, 4, 16)
+    mine = attention(*ours)
+    query, key, value = (part.transpose(1, 2) for part in theirs)
+    other = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+    assert torch.allclose(mine, other, atol=1e-6)
+    (mine * weight).sum().backward()
+    (other * weight).sum().backward()
+    for one, two in zip(ours, theirs, strict=True):
+        assert torch.allclose(one.grad, two.grad, atol=1e-5)
 
 
 def test_tokens_and_cells_are_the_engines(codec, camera):

@@ -121,7 +121,8 @@ def draw_chunk(chunk: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     images, shapes, truths = [], [], []
     for _ in range(CHUNK):
         scene, (width, height) = draw_scene(rng), draw_size(rng)
-        images.append(shrink(torch.from_numpy(render(scene, width, height))))
+        scale = min(width, height) / rng.uniform(480, 960)
+        images.append(shrink(torch.from_numpy(render(scene, width, height, scale))))
         shapes.append(math.log(width / height))
         truths.append(labels(Seen.of(scene)))
     return torch.stack(images), torch.tensor(shapes), torch.tensor(truths, dtype=torch.int8)

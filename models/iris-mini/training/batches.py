@@ -12,7 +12,7 @@ from torch import Tensor
 from training import text
 from training.examples import SHAPES, Part, Shape, load_part
 from training.text import Prompts
-from training.transformer import coordinates, positions, shifted, text_positions
+from training.transformer import coordinates, places, positions, shifted, text_positions
 from world.captions import LANGUAGES, caption
 
 UNSAID = 0.1  # share of samples without a caption: what guidance compares with
@@ -32,6 +32,7 @@ class Batch:
     prompts: Tensor  # (B, 64, width)
     velocity: Tensor  # (B, tokens, 128): the answer
     weight: Tensor  # (B, tokens, 1)
+    fineness: Tensor  # (128,): weight of a channel
     contents: Tensor  # (B, tokens, CONTENTS)
     amount: float  # of the style, for lora_strength
 
@@ -43,6 +44,10 @@ class Batch:
     def coordinates(self) -> Tensor:
         """(tokens + tokens of the references, COORDINATES)."""
         return torch.cat([coordinates(grid) for grid in (self.shape.grid, *self.shape.references)])
+
+    def places(self) -> Tensor:
+        """(tokens + tokens of the references, PLACES)."""
+        return torch.cat([places(grid) for grid in (self.shape.grid, *self.shape.references)])
 
     def text_positions(self) -> Tensor:
         return text_positions()
@@ -60,6 +65,10 @@ class Batches:
         self._parts: dict[Path, Part] = {}
         self._files: dict[str, list[Path]] = {}
         self.scan()
+        # The coarse channels vary most and would be all that counts; outlines are in the fine ones.
+        some = next(files[0] for files in self._files.values() if files)
+        spread = load_part(some).target.float().flatten(0, 1).std(0)
+        self._fineness = spread.mean() / spread
 
     def scan(self) -> int:
         """Look for parts; returns how many there are."""
@@ -91,6 +100,7 @@ class Batches:
             prompts=self._prompts.embed(captions),
             velocity=velocity,
             weight=1.0 + (OBJECT_WEIGHT - 1.0) * part.weighty[rows].float().unsqueeze(-1),
+            fineness=self._fineness,
             contents=part.contents[rows].float(),
             amount=part.amount,
         )
@@ -134,5 +144,5 @@ class Batches:
         """Mostly the noise levels that a few steps visit; some of every level."""
         u = self._uniform(count)
         choice = self._uniform(count)
-        sigma = torch.where(choice < 0.7, shifted(u), u.clamp_min(0.02))
-        return torch.where(choice < 0.15, 1.0, sigma)
+        sigma = torch.where(choice < 0.85, shifted(u), u.clamp_min(0.02))
+        return torch.where(choice < 0.3, 1.0, sigma)

@@ -19,16 +19,15 @@ from torch import Tensor
 from training.codec import LinearCodec
 from world.compositions import sample_compose
 from world.edits import sample_edit
-from world.frame import ground_y, horizon_y
-from world.objects import AIRBORNE
+from world.frame import CELL, frame_of
 from world.render import render
 from world.sampling import sample_paint
-from world.spec import COLOURS, KINDS, Example, Intent, Scene, Thing
+from world.spec import COLOURS, KINDS, Example, Intent, Scene
 
 TOKEN = 64  # pixels of a token's side
 HALF = TOKEN // 2  # pictures are rendered at half size: the latents hold nothing finer
 PART = 256
-CONTENTS = 6
+CONTENTS = 7
 AMOUNTS = (0.3, 0.6, 0.6, 0.8, 1.0, 1.0, 1.25, 1.5)  # of a style, as lora_strength has it
 CHANGED = 0.25  # mean difference of a token's latents that counts as changed
 
@@ -126,7 +125,7 @@ class Camera:
     def tokens(self, scene: Scene, grid: GridSize) -> Tensor:
         """(tokens, 128) fp32."""
         rows, columns = grid
-        pixels = torch.from_numpy(render(scene, columns * HALF, rows * HALF))
+        pixels = torch.from_numpy(render(scene, columns * HALF, rows * HALF, HALF / TOKEN))
         picture = pixels.permute(2, 0, 1).float().div_(127.5).sub_(1.0)
         blocks = picture.view(3, 2 * rows, 16, 2 * columns, 16).permute(1, 3, 0, 2, 4)
         latents = torch.addmm(self._shift, blocks.reshape(-1, 768), self._matrix)
@@ -138,46 +137,37 @@ class Camera:
 def boxes(scene: Scene, grid: GridSize) -> Tensor:
     """(tokens,) bool: where the scene's objects are."""
     rows, columns = grid
+    frame = frame_of(scene, columns, rows, 1 / CELL)
     found = torch.zeros(rows, columns, dtype=torch.bool)
     for thing in scene.things:
-        left, top, side = _box(thing, scene, grid)
+        left, top, side = frame.box(thing)
         end = max(math.ceil(top + side), 0)
-        found[max(int(top), 0) : end, max(int(left), 0) : int(left + side) + 1] = True
+        found[max(int(top), 0) : end, max(int(left), 0) : math.ceil(left + side)] = True
     return found.flatten()
 
 
 def contents_of(scene: Scene, grid: GridSize) -> Tensor:
     """(tokens, CONTENTS): what a token shows, in plain numbers.
 
-    Whether it is part of an object; if so, how far it is from the object's centre, across and down,
-    in halves of its side, and the numbers of its kind and colour; and how far below the horizon.
+    Whether it is part of an object; if so, which column and row of it, of how many, and the numbers
+    of its kind and colour; and how far below the horizon.
     """
     rows, columns = grid
+    frame = frame_of(scene, columns, rows, 1 / CELL)
     y = (torch.arange(rows) + 0.5).repeat_interleave(columns)
     x = (torch.arange(columns) + 0.5).repeat(rows)
     found = torch.zeros(rows * columns, CONTENTS)
-    found[:, 5] = ((y - horizon_y(scene, rows)) / 4).clamp(-1, 1)
+    found[:, 6] = ((y - frame.horizon) / 4).clamp(-1, 1)
     for thing in scene.things:
-        left, top, side = _box(thing, scene, grid)
-        across, down = (2 * (x - left) / side - 1), (2 * (y - top) / side - 1)
-        # half a token further than the box, so that a thin object is not lost between tokens
-        reach = 1 + 1 / side
-        inside = (across.abs() < reach) & (down.abs() < reach)
-        numbers = torch.tensor([KINDS.index(thing.kind), COLOURS.index(thing.colour)])
-        found[inside, 0] = 1.0
-        found[inside, 1], found[inside, 2] = across[inside], down[inside]
-        found[inside, 3:5] = numbers.float()
+        left, top, side = frame.box(thing)
+        inside = (x > left) & (x < left + side) & (y > top) & (y < top + side)
+        column, row = ((x - left) / frame.cell).floor(), ((y - top) / frame.cell).floor()
+        whole = torch.full_like(column, round(side / frame.cell))
+        kind = torch.full_like(column, KINDS.index(thing.kind))
+        colour = torch.full_like(column, COLOURS.index(thing.colour))
+        shown = torch.stack([torch.ones_like(column), column, row, whole, kind, colour], dim=1)
+        found[inside, :6] = shown[inside]
     return found
-
-
-def _box(thing: Thing, scene: Scene, grid: GridSize) -> tuple[float, float, float]:
-    """Left, top and side of an object's box, in tokens."""
-    rows, columns = grid
-    side = thing.share * min(rows, columns)
-    bottom = ground_y(rows) - thing.lift * rows
-    if thing.kind in AIRBORNE:
-        bottom -= 0.18 * rows
-    return thing.x * columns - side / 2, bottom - side, side
 
 
 def draw(shape: Shape, rng: random.Random) -> Example:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from training.batches import Batch, Batches
 from training.folders import EXAMPLES, RUNS, text_folder, weights_folder
 from training.text import load_prompts
-from training.transformer import COORDINATES, Taught, build_transformer
+from training.transformer import COORDINATES, MOST, PARTS, PLACES, Taught, build_transformer
 from world.spec import COLOURS, KINDS
 
 MUON_RATE, ADAM_RATE = 3e-3, 1.5e-3
@@ -60,27 +60,36 @@ def loss_of(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         )
     answer = answer[:, :tokens].float()
     lost = torch.stack([unlearnt(one.float(), batch) for one in told]).mean()
-    return (batch.weight * (answer - batch.velocity) ** 2).mean(), lost
+    return (batch.weight * batch.fineness * (answer - batch.velocity) ** 2).mean(), lost
 
 
 def unlearnt(told: Tensor, batch: Batch) -> Tensor:
     """How wrong a teacher was told where tokens are and, of the picture's own, what they show."""
-    where = ((told[..., :COORDINATES] - batch.coordinates()) ** 2).mean()
-    told = told[:, : batch.noisy.shape[1], COORDINATES:]
-    inside, away, kind, colour, below = batch.contents.split([1, 2, 1, 1, 1], dim=2)
-    plain = ((told[..., :1] - inside) ** 2).mean() + ((told[..., 3:4] - below) ** 2).mean()
-    distance = (inside * (told[..., 1:3] - away) ** 2).mean()
-    kinds, colours = told[..., 4:].split([len(KINDS), len(COLOURS)], dim=2)
+    coordinates, places, parts, plain, kinds, colours = told.split(
+        [COORDINATES, PLACES * MOST, PARTS * MOST, 2, len(KINDS), len(COLOURS)], dim=2
+    )
+    squares = ((coordinates - batch.coordinates()) ** 2).mean()
+    asked = batch.places().expand(len(told), -1, -1).flatten()
+    crosses = PLACES * nn.functional.cross_entropy(places.reshape(-1, MOST), asked)
+
+    own = batch.noisy.shape[1]
+    inside, part, kind, colour, below = batch.contents.split([1, PARTS, 1, 1, 1], dim=2)
+    squares = squares + ((plain[:, :own] - torch.cat([inside, below], dim=2)) ** 2).mean()
+    # of the objects' own tokens alone: among all of them they would count for nothing
+    objects = inside.flatten() / inside.sum().clamp_min(1)
     cross = partial(nn.functional.cross_entropy, reduction="none")
-    wrong = cross(kinds.flatten(0, 1), kind.long().flatten())
-    wrong = wrong + cross(colours.flatten(0, 1), colour.long().flatten())
-    return where + plain + distance + 0.1 * (inside.flatten() * wrong).mean()
+    wrong = cross(kinds[:, :own].flatten(0, 1), kind.long().flatten())
+    wrong = wrong + cross(colours[:, :own].flatten(0, 1), colour.long().flatten())
+    several = cross(parts[:, :own].reshape(-1, MOST), part.long().flatten())
+    wrong = wrong + several.view(-1, PARTS).sum(1)
+    return squares + 0.2 * (crosses + objects @ wrong)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--decay", type=float, default=0.0, help="minutes at the end")
+    parser.add_argument("--rate", type=float, default=1.0, help="times the learning rates")
     parser.add_argument("--tokens", type=int, default=6400, help="tokens a batch")
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
@@ -134,7 +143,7 @@ def main() -> None:
     bar = tqdm(desc="transformer", unit="sample", initial=samples, mininterval=10)
     while (spent := (time.monotonic() - begin) / 60) < options.minutes:
         left = options.minutes - spent
-        rate = min(1.0, (steps - first + 1) / WARM_UP)
+        rate = options.rate * min(1.0, (steps - first + 1) / WARM_UP)
         if options.decay:
             rate *= min(1.0, left / options.decay)
         for optimiser, base in zip(kinds, (MUON_RATE, ADAM_RATE), strict=True):

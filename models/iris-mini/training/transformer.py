@@ -16,8 +16,10 @@ from world.spec import COLOURS, KINDS
 
 TOKEN_CHANNELS = 128
 HEAD_WIDTH = 64
-COORDINATES = 18
-LESSONS = COORDINATES + 4 + len(KINDS) + len(COLOURS)
+COORDINATES = 14
+PLACES, MOST = 4, 16  # whole numbers below MOST that say where a token is
+PARTS = 3  # the same of an object: column and row in it, and how many it has
+LESSONS = COORDINATES + (PLACES + PARTS) * MOST + 2 + len(KINDS) + len(COLOURS)
 SHIFT = 7.0  # most steps where the noise is high: there it is decided what the picture shows
 
 
@@ -69,8 +71,16 @@ def coordinates(grid: tuple[int, int]) -> Tensor:
         for place in (across, down)
         for wave in (torch.sin, torch.cos)
     ]
-    size = [torch.full_like(across, side / 8 - 1) for side in grid]
-    return torch.stack([across, down, row / 8 - 1, column / 8 - 1, *waves, *size], dim=1)
+    return torch.stack([across, down, *waves], dim=1)
+
+
+def places(grid: tuple[int, int]) -> Tensor:
+    """(tokens, PLACES) int64: row, column, and how many rows and columns there are."""
+    rows, columns = grid
+    row = torch.arange(rows).repeat_interleave(columns)
+    column = torch.arange(columns).repeat(rows)
+    sides = [torch.full_like(row, side) for side in grid]
+    return torch.stack([row, column, *sides], dim=1)
 
 
 class Taught(nn.Module):
@@ -80,7 +90,8 @@ class Taught(nn.Module):
     it can only find out by looking at the prompt and its neighbours; nothing in the noise tells.
     Left to itself the model had not found its columns after 57,000 samples, and drew clouds of
     colour. Asked for its coordinates after three of the blocks, it finds them in some thousands.
-    They ask as well what a token shows: how far it is from which object's centre.
+    Row and column are asked for as classes: half a token's error is a blur, and next to nothing as
+    a square. They ask as well what a token shows: which part of which object.
     """
 
     def __init__(self, model: Flux2Transformer2DModel) -> None:
@@ -92,13 +103,13 @@ class Taught(nn.Module):
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, LESSONS)) for _ in range(3)
         )
         self._inner: list[Tensor] = []
-        model.transformer_blocks[1].register_forward_hook(
-            lambda _module, _inputs, output: self._inner.append(output[1])
-        )
-        for block in (model.single_transformer_blocks[0], model.single_transformer_blocks[2]):
+        for block in model.transformer_blocks:
             block.register_forward_hook(
-                lambda _module, _inputs, output: self._inner.append(output[:, text.TOKENS :])
+                lambda _module, _inputs, output: self._inner.append(output[1])
             )
+        model.single_transformer_blocks[1].register_forward_hook(
+            lambda _module, _inputs, output: self._inner.append(output[:, text.TOKENS :])
+        )
 
     def forward(self, **inputs: Any) -> tuple[Tensor, list[Tensor]]:
         """The velocity, and what each teacher was told: (B, tokens, LESSONS)."""

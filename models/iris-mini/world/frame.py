@@ -1,11 +1,16 @@
-"""Where things are in a picture: the horizon, the ground, the sun or moon."""
+"""Where things are in a picture: the horizon, the ground, the objects, the sun or moon.
+
+Horizon, ground and objects keep to a grid of CELL pixels, as patterns in a weave do. A model that
+paints by cells of that size then has each part of an object to learn once, not at every offset.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from world.spec import Scene
+from world.objects import AIRBORNE
+from world.spec import Scene, Thing
 
 # Share of the height at which land meets sky, and at which objects stand.
 _HORIZON = {
@@ -21,6 +26,9 @@ _HORIZON = {
     "studio": 0.62,
 }
 _GROUND = 0.84
+_AIR = 0.18  # how far above the ground what flies has its foot
+CELL = 64.0
+_LEAST_CELLS = 8  # along the shorter side: pictures below 512 have smaller cells
 # Share of the width at which backdrop.sky puts sun, moon and bolt.
 _ACROSS = (0.19, 0.52, 0.81)
 
@@ -32,6 +40,7 @@ class Frame:
     w: float
     h: float
     s: float  # the shorter side, unit of nearly everything drawn
+    cell: float
     horizon: float
     ground: float
 
@@ -45,20 +54,31 @@ class Frame:
         across, down = math.ceil(self.w / self.s - 0.01), math.ceil(self.h / self.s - 0.01)
         return [(i * self.s, j * self.s) for j in range(down) for i in range(across)]
 
-
-def frame_of(scene: Scene, width: float, height: float) -> Frame:
-    """The lengths of a picture of this width and height, in pixels."""
-    return Frame(width, height, min(width, height), horizon_y(scene, height), ground_y(height))
-
-
-def horizon_y(scene: Scene, height: float) -> float:
-    """Where the land of a scene begins, in pixels from the top."""
-    return (_HORIZON[scene.scene] + 0.025 * scene.backdrop.horizon) * height
+    def box(self, thing: Thing) -> tuple[float, float, float]:
+        """Left, top and side of the square that an object fills."""
+        side = max(self.cell, _whole(thing.share * self.s, self.cell))
+        foot = self.ground
+        if thing.kind in AIRBORNE:
+            foot -= _whole(_AIR * self.h, self.cell)
+        return _whole(thing.x * self.w - side / 2, self.cell), foot - side, side
 
 
-def ground_y(height: float) -> float:
-    """Where standing objects have their foot, in pixels from the top."""
-    return _GROUND * height
+def frame_of(scene: Scene, width: float, height: float, scale: float = 1.0) -> Frame:
+    """The lengths of a picture of this width and height, in pixels.
+
+    scale: below 1 the picture is a larger one drawn small; 1 / CELL counts in cells.
+    """
+    shorter = min(width, height)
+    cell = min(CELL * scale, shorter / _LEAST_CELLS)
+    horizon = (_HORIZON[scene.scene] + 0.025 * scene.backdrop.horizon) * height
+    return Frame(
+        width, height, shorter, cell, _whole(horizon, cell), _whole(_GROUND * height, cell)
+    )
+
+
+def _whole(length: float, cell: float) -> float:
+    """The nearest length of whole cells; of two as near, the shorter."""
+    return math.ceil(length / cell - 0.5) * cell
 
 
 def across(scene: Scene) -> float:

@@ -6,9 +6,9 @@ import numpy as np
 import skia
 from numpy.typing import NDArray
 
-from world.frame import ground_y
+from world.frame import frame_of
 from world.grading import darken
-from world.objects import AIRBORNE, PAINT, Rgb, draw_thing
+from world.objects import PAINT, Rgb, draw_thing
 from world.scenery import draw_back, draw_front
 from world.spec import Scene
 from world.weather import Light, light
@@ -16,12 +16,15 @@ from world.weather import Light, light
 INK = 0.022  # outline of an object at anime 1.0, share of its box
 
 
-def render(scene: Scene, width: int, height: int) -> NDArray[np.uint8]:
-    """Draw a scene: (height, width, 3), 8-bit sRGB. The same scene gives the same bytes."""
+def render(scene: Scene, width: int, height: int, scale: float = 1.0) -> NDArray[np.uint8]:
+    """Draw a scene: (height, width, 3), 8-bit sRGB. The same scene gives the same bytes.
+
+    scale: 0.5 draws the picture of twice the size, small.
+    """
+    frame = frame_of(scene, width, height, scale)
     surface = skia.Surface(width, height)
     canvas = surface.getCanvas()
-    draw_back(canvas, scene, width, height)
-    shorter = min(width, height)
+    draw_back(canvas, scene, frame)
     shine = light(scene)
     ink = INK * scene.amount if scene.style == "anime" else 0.0
 
@@ -29,13 +32,10 @@ def render(scene: Scene, width: int, height: int) -> NDArray[np.uint8]:
         return _lit(colour, shine)
 
     for thing in scene.things:
-        side = thing.share * shorter
-        bottom = ground_y(height) - thing.lift * height
-        if thing.kind in AIRBORNE:
-            bottom -= 0.18 * height
-        box = (thing.x * width - side / 2, bottom - side, side, side)
+        left, top, side = frame.box(thing)
+        box = (left, top, side, side)
         draw_thing(canvas, thing.kind, PAINT[thing.colour], box, ink, mute)
-    draw_front(canvas, scene, width, height)
+    draw_front(canvas, scene, frame)
     pixels: NDArray[np.uint8] = surface.makeImageSnapshot().toarray(
         colorType=skia.ColorType.kRGBA_8888_ColorType
     )[:, :, :3]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import skia
 
 from world.brush import Brush
-from world.frame import frame_of
+from world.frame import Frame
 from world.lands import LANDS
 from world.lands.water import draw_wave
 from world.skies import draw_fall, draw_sky
@@ -14,15 +14,14 @@ from world.skies.fog import draw_veil
 from world.spec import Scene
 
 
-def draw_back(canvas: skia.Canvas, scene: Scene, width: float, height: float) -> None:
+def draw_back(canvas: skia.Canvas, scene: Scene, frame: Frame) -> None:
     """Everything behind the objects: the sky of the time and the land of the scene."""
-    frame = frame_of(scene, width, height)
     brush = Brush(canvas, scene, frame)
     if scene.scene != "studio":
         draw_sky(brush, frame)
     canvas.save()
     if scene.backdrop.land == 1:
-        canvas.translate(width, 0)
+        canvas.translate(frame.w, 0)
         canvas.scale(-1, 1)
     LANDS[scene.scene](brush, frame)
     canvas.restore()
@@ -31,9 +30,8 @@ def draw_back(canvas: skia.Canvas, scene: Scene, width: float, height: float) ->
         draw_branch(brush, frame, frame.s)
 
 
-def draw_front(canvas: skia.Canvas, scene: Scene, width: float, height: float) -> None:
+def draw_front(canvas: skia.Canvas, scene: Scene, frame: Frame) -> None:
     """Everything before the objects: the wave that carries them, and what falls."""
-    frame = frame_of(scene, width, height)
     brush = Brush(canvas, scene, frame)
     if scene.scene == "sea":
         # Objects float: the nearest waves hide a little of their foot.

@@ -66,7 +66,6 @@ class Thing:
     colour: str
     x: float  # centre, share of the width
     share: float  # side of its box, share of the picture's shorter side
-    lift: float = 0.0  # shift upwards, share of the picture's height (jitter)
 
 
 @dataclass(frozen=True, slots=True)

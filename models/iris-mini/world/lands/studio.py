@@ -53,7 +53,7 @@ def _window(brush: Brush, frame: Frame) -> None:
     edge = 0.028 * s
     frame_box.addRect(skia.Rect.MakeLTRB(left - edge, top - edge, right + edge, bottom + edge))
     brush.fill(frame_box, wood)
-    pane = Frame(width, height, min(1.3 * min(width, height), s), height, height)
+    pane = Frame(width, height, min(1.3 * min(width, height), s), frame.cell, height, height)
     canvas.save()
     canvas.clipRect(skia.Rect.MakeLTRB(left, top, right, bottom), doAntiAlias=True)
     canvas.translate(left, top)
