@@ -40,7 +40,7 @@ format: $(INSTALLED) ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 # How the embedded model is made; the steps in this order. Each goes on where it was stopped, and what
-# has not been run here is taken from the model that is served. Work lies in models/iris-mini/runs;
+# has not been run here is taken from models/iris-mini/checkpoint. Work lies in models/iris-mini/runs;
 # mini-release alone changes what is served.
 MINI := models/iris-mini
 MINUTES ?= 150

@@ -34,6 +34,7 @@ class Batch:
     weight: Tensor  # (B, tokens, 1)
     fineness: Tensor  # (128,): weight of a channel
     contents: Tensor  # (B, tokens, CONTENTS)
+    moods: Tensor  # (B, len(MOODS)) int64
     amount: float  # of the style, for lora_strength
 
     def image_positions(self) -> Tensor:
@@ -102,6 +103,7 @@ class Batches:
             weight=1.0 + (OBJECT_WEIGHT - 1.0) * part.weighty[rows].float().unsqueeze(-1),
             fineness=self._fineness,
             contents=part.contents[rows].float(),
+            moods=part.moods[rows],
             amount=part.amount,
         )
 

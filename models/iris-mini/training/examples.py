@@ -28,6 +28,7 @@ TOKEN = 64  # pixels of a token's side
 HALF = TOKEN // 2  # pictures are rendered at half size: the latents hold nothing finer
 PART = 256
 CONTENTS = 7
+MOODS = (3, 2, 3, 2)  # how many there are of each choice that `mood_of` gives
 AMOUNTS = (0.3, 0.6, 0.6, 0.8, 1.0, 1.0, 1.25, 1.5)  # of a style, as lora_strength has it
 CHANGED = 0.25  # mean difference of a token's latents that counts as changed
 
@@ -110,6 +111,7 @@ class Part:
     references: Tensor  # (PART, tokens of all references, 128) fp16
     weighty: Tensor  # (PART, tokens) bool: objects, or what an edit changes
     contents: Tensor  # (PART, tokens, CONTENTS) fp16, see `contents_of`
+    moods: Tensor  # (PART, len(MOODS)) int64, see `mood_of`
     amount: float = 0.0  # of the style, where the targets have one
 
 
@@ -170,6 +172,12 @@ def contents_of(scene: Scene, grid: GridSize) -> Tensor:
     return found
 
 
+def mood_of(scene: Scene) -> list[int]:
+    """What no caption decides, and the noise does: the land, its place, the sky, what falls."""
+    backdrop = scene.backdrop
+    return [backdrop.land, int(backdrop.slide > 0), backdrop.sky, backdrop.fall]
+
+
 def draw(shape: Shape, rng: random.Random) -> Example:
     if shape.task == "paint":
         return sample_paint(rng)
@@ -184,7 +192,7 @@ def make_part(shape: Shape, camera: Camera, seed: int, number: int, style: str |
     style: the targets are in this style, all by one amount; the references stay as they are.
     """
     rng = random.Random(zlib.crc32(f"{seed}/{shape.name}/{number}/{style}".encode()))
-    intents, targets, references, weighty, contents = [], [], [], [], []
+    intents, targets, references, weighty, contents, moods = [], [], [], [], [], []
     amount = rng.choice(AMOUNTS) if style else 0.0
     for _ in range(PART):
         example = draw(shape, rng)
@@ -208,12 +216,14 @@ def make_part(shape: Shape, camera: Camera, seed: int, number: int, style: str |
         references.append(torch.cat(shown).half() if shown else torch.zeros(0, 128).half())
         weighty.append(weight)
         contents.append(contents_of(target, shape.grid).half())
+        moods.append(mood_of(target))
     return Part(
         intents,
         torch.stack(targets),
         torch.stack(references),
         torch.stack(weighty),
         torch.stack(contents),
+        torch.tensor(moods),
         amount,
     )
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from training.batches import Batch, Batches
+from training.examples import MOODS
 from training.folders import EXAMPLES, RUNS, text_folder, weights_folder
 from training.text import load_prompts
 from training.transformer import COORDINATES, MOST, PARTS, PLACES, Taught, build_transformer
@@ -65,9 +66,8 @@ def loss_of(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
 
 def unlearnt(told: Tensor, batch: Batch) -> Tensor:
     """How wrong a teacher was told where tokens are and, of the picture's own, what they show."""
-    coordinates, places, parts, plain, kinds, colours = told.split(
-        [COORDINATES, PLACES * MOST, PARTS * MOST, 2, len(KINDS), len(COLOURS)], dim=2
-    )
+    sizes = [COORDINATES, PLACES * MOST, PARTS * MOST, 2, len(KINDS), len(COLOURS), *MOODS]
+    coordinates, places, parts, plain, kinds, colours, *moods = told.split(sizes, dim=2)
     squares = ((coordinates - batch.coordinates()) ** 2).mean()
     asked = batch.places().expand(len(told), -1, -1).flatten()
     crosses = PLACES * nn.functional.cross_entropy(places.reshape(-1, MOST), asked)
@@ -82,6 +82,11 @@ def unlearnt(told: Tensor, batch: Batch) -> Tensor:
     wrong = wrong + cross(colours[:, :own].flatten(0, 1), colour.long().flatten())
     several = cross(parts[:, :own].reshape(-1, MOST), part.long().flatten())
     wrong = wrong + several.view(-1, PARTS).sum(1)
+    for number, mood in enumerate(moods):
+        chosen = batch.moods[:, number, None].expand(-1, own)
+        crosses = crosses + nn.functional.cross_entropy(
+            mood[:, :own].flatten(0, 1), chosen.flatten()
+        )
     return squares + 0.2 * (crosses + objects @ wrong)
 
 
