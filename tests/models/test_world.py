@@ -2,7 +2,7 @@
 
 import random
 from dataclasses import replace
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -81,14 +81,15 @@ def test_night_is_darker_than_day_and_dark_darker_still():
     assert amounts[3] > 25
 
 
-def test_the_backdrop_of_another_seed_is_visibly_another():
+def test_the_backdrop_of_another_seed_is_mostly_visibly_another():
     rng = random.Random(4)
     pictures = [
         render(replace(a_scene(), backdrop=sampling.backdrop(rng)), 96, 96).astype(int)
-        for _ in range(6)
+        for _ in range(20)
     ]
-    apart = [np.abs(pictures[0] - picture).mean() for picture in pictures[1:]]
-    assert sorted(apart)[1] > 4
+    apart = [np.abs(one - other).mean() for one, other in combinations(pictures, 2)]
+    assert sum(value > 4 for value in apart) > 0.75 * len(apart)
+    assert min(apart) > 0
 
 
 def test_training_never_draws_the_combinations_kept_for_the_evaluation():

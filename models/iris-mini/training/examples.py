@@ -28,7 +28,7 @@ TOKEN = 64  # pixels of a token's side
 HALF = TOKEN // 2  # pictures are rendered at half size: the latents hold nothing finer
 PART = 256
 CONTENTS = 7
-MOODS = (3, 2, 3, 2)  # how many there are of each choice that `mood_of` gives
+MOODS = (2, 3)  # how many there are of each choice that `mood_of` gives
 AMOUNTS = (0.3, 0.6, 0.6, 0.8, 1.0, 1.0, 1.25, 1.5)  # of a style, as lora_strength has it
 CHANGED = 0.25  # mean difference of a token's latents that counts as changed
 
@@ -173,9 +173,8 @@ def contents_of(scene: Scene, grid: GridSize) -> Tensor:
 
 
 def mood_of(scene: Scene) -> list[int]:
-    """What no caption decides, and the noise does: the land, its place, the sky, what falls."""
-    backdrop = scene.backdrop
-    return [backdrop.land, int(backdrop.slide > 0), backdrop.sky, backdrop.fall]
+    """What no caption decides, and the noise does: the land and the sky."""
+    return [scene.backdrop.land, scene.backdrop.sky]
 
 
 def draw(shape: Shape, rng: random.Random) -> Example:

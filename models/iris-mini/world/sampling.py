@@ -58,16 +58,8 @@ def is_unseen(kind: str, colour: str, scene: str) -> bool:
 
 
 def backdrop(rng: random.Random) -> Backdrop:
-    # two places of the land, not a continuum: a few steps must be enough to decide which
-    place = rng.choice((-1.0, 1.0))
-    return Backdrop(
-        land=rng.randrange(3),
-        sky=rng.randrange(3),
-        fall=rng.randrange(2),
-        horizon=place,
-        slide=place,
-        warmth=rng.uniform(-1, 1),
-    )
+    """One of six, and a warmth: what the noise must decide, a few steps must be able to read."""
+    return Backdrop(land=rng.randrange(2), sky=rng.randrange(3), warmth=rng.uniform(-1, 1))
 
 
 def lone(kind: str, colour: str, position: str, size: str) -> tuple[Thing]:
