@@ -25,7 +25,7 @@ from training.text import load_prompts
 from training.transformer import COORDINATES, MOST, PARTS, PLACES, Taught, build_transformer
 from world.spec import COLOURS, KINDS
 
-MUON_RATE, ADAM_RATE = 3e-3, 1.5e-3
+MUON_RATE, ADAM_RATE = 1.5e-3, 7.5e-4
 TEACHING = 1.0  # weight of what the teachers ask
 WARM_UP = 100  # steps
 EMA = 0.998
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--decay", type=float, default=0.0, help="minutes at the end")
     parser.add_argument("--rate", type=float, default=1.0, help="times the learning rates")
-    parser.add_argument("--tokens", type=int, default=6400, help="tokens a batch")
+    parser.add_argument("--tokens", type=int, default=3200, help="tokens a batch")
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--fresh", action="store_true", help="start from random weights")
