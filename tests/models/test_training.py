@@ -30,6 +30,7 @@ from training.examples import (
     part_file,
     save_part,
 )
+from training.lots import FREE, NAMES, lots_of, tie
 from training.text import TOKENS, Prompts, build_encoder, build_tokenizer
 from training.train_text import FIELDS, labels
 from training.transformer import (
@@ -47,7 +48,7 @@ from world import sampling
 from world.captions.vocabulary import vocabulary
 from world.compositions import sample_compose
 from world.render import render
-from world.spec import COLOURS, KINDS, Backdrop, Intent, Scene, Thing, Wanted
+from world.spec import COLOURS, KINDS, Backdrop, Example, Intent, Scene, Thing, Wanted
 
 
 @pytest.fixture(scope="session")
@@ -244,6 +245,51 @@ def test_attention_is_that_of_torch_forth_and_back(tokens):
     (other * weight).sum().backward()
     for one, two in zip(ours, theirs, strict=True):
         assert torch.allclose(one.grad, two.grad, atol=1e-5)
+
+
+def meant(noise):
+    """(B, lots): the quantiles that noise stands for, read back in double precision."""
+    several = noise[:, :, -4 * len(NAMES) :].unflatten(2, (len(NAMES), 4))
+    drawn = several.double().sum(dim=(1, 3)) / (4 * noise.shape[1]) ** 0.5
+    return (1 + torch.erf(drawn / 2**0.5)) / 2
+
+
+@pytest.mark.parametrize("tokens", [16, 144])
+def test_tied_noise_means_its_lots_and_is_as_normal_as_before(tokens):
+    rng, generator = random.Random(3), torch.Generator().manual_seed(3)
+    lots = torch.tensor([lots_of(sampling.sample_paint(rng)) for _ in range(2000)])
+    plain = torch.randn(2000, tokens, 128, generator=generator)
+    tied = tie(plain, lots, generator)
+    found = meant(tied)
+    assert ((found > lots[..., 0] - 2e-3) & (found < lots[..., 1] + 2e-3)).all()
+    # over all examples every quantile comes as often, so that any seed's noise is as usual
+    for tenth in range(10):
+        share = ((found >= tenth / 10) & (found < (tenth + 1) / 10)).float().mean(0)
+        assert (share - 0.1).abs().max() < 0.035
+    # nothing but one direction a lot was touched
+    change = (tied - plain)[:, :, -4 * len(NAMES) :].unflatten(2, (len(NAMES), 4))
+    assert torch.allclose(change, change[:, :1, :, :1].expand_as(change), atol=1e-5)
+    assert torch.equal(tied[:, :, : -4 * len(NAMES)], plain[:, :, : -4 * len(NAMES)])
+
+
+def test_lots_say_what_the_caption_does_not():
+    thing = Thing("cup", "blue", 0.75, 0.36)
+    scene = Scene("city", "day", (thing,), Backdrop(land=1, sky=0, warmth=0.5))
+    said = Intent("paint", "city", None, (Wanted("cup", "blue", "right", None, 1),))
+    unsaid = Intent("paint", None, None, (Wanted("cup", None, None, None, 1),))
+    backdrop = {"land": (1 / 2, 1.0), "sky": (0.0, 1 / 3), "warmth": (0.75, 0.75)}
+
+    def lots(intent):
+        return dict(zip(NAMES, lots_of(Example((), scene, intent)), strict=True))
+
+    assert {name for name, lot in lots(said).items() if lot != FREE} == set(backdrop)
+    found = lots(unsaid)
+    assert {name: found[name] for name in backdrop} == backdrop
+    assert found["colour"] == pytest.approx((1 / 3, 2 / 3))  # the second of a cup's usual ones
+    assert found["place"] == pytest.approx((0.875, 1.0))
+    assert found["scene"] == pytest.approx((0.6, 0.7))
+    edit = Intent("time", time="day")
+    assert set(lots(edit).values()) == {FREE}  # its source shows everything
 
 
 def test_tokens_and_cells_are_the_engines(codec, camera):

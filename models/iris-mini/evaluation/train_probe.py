@@ -35,6 +35,7 @@ from evaluation.probe import (
     save,
     shrink,
 )
+from evaluation.sections.settings import SIZES as PIXEL_SIZES
 from world import sampling
 from world.render import render
 from world.spec import (
@@ -58,16 +59,6 @@ from world.spec import (
 BATCH = 64
 CHUNK = 250  # pictures a process draws at a time
 NONE = -1  # label of a field that does not apply
-CEILING_SIZES = (
-    (512, 512),
-    (640, 640),
-    (768, 768),
-    (960, 960),
-    (512, 768),
-    (768, 512),
-    (640, 960),
-    (960, 640),
-)
 
 
 def draw_scene(rng: random.Random) -> Scene:
@@ -205,7 +196,7 @@ def ceiling(probe: Probe, count: int, seed: int) -> dict[str, float]:
     right: Counter[str] = Counter()
     asked: Counter[str] = Counter()
     for i in tqdm(range(count), desc="ceiling"):
-        width, height = CEILING_SIZES[i % len(CEILING_SIZES)]
+        width, height = PIXEL_SIZES[i % len(PIXEL_SIZES)]
         draw_one = (sampling.sample_full, sampling.sample_pair)[i % 5 == 4]
         scene = draw_one(rng, unseen=bool(i % 2)).target
         truth = Seen.of(scene)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from training import text
 from training.examples import SHAPES, Part, Shape, load_part
+from training.lots import tie
 from training.text import Prompts
 from training.transformer import coordinates, places, positions, shifted, text_positions
 from world.captions import LANGUAGES, caption
@@ -92,7 +93,7 @@ class Batches:
         rows = self._rng.sample(range(len(part.intents)), self._size(shape))
         captions = [self._caption(part, row) for row in rows]
         target, references = part.target[rows].float(), part.references[rows].float()
-        noisy, sigma, velocity = self._noised(shape, target, references)
+        noisy, sigma, velocity = self._noised(shape, target, references, part.lots[rows])
         return Batch(
             shape=shape,
             noisy=noisy,
@@ -119,10 +120,10 @@ class Batches:
         return torch.rand(shape, generator=self._noise)
 
     def _noised(
-        self, shape: Shape, target: Tensor, references: Tensor
+        self, shape: Shape, target: Tensor, references: Tensor, lots: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         count = len(target)
-        noise = torch.randn(target.shape, generator=self._noise)
+        noise = tie(torch.randn(target.shape, generator=self._noise), lots, self._noise)
         sigma = self._sigmas(count).view(-1, 1, 1)
         noisy = (1 - sigma) * target + sigma * noise
         velocity = noise - target

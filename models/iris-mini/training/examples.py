@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from training.codec import LinearCodec
+from training.lots import lots_of
 from world.compositions import sample_compose
 from world.edits import sample_edit
 from world.frame import CELL, frame_of
@@ -112,6 +113,7 @@ class Part:
     weighty: Tensor  # (PART, tokens) bool: objects, or what an edit changes
     contents: Tensor  # (PART, tokens, CONTENTS) fp16, see `contents_of`
     moods: Tensor  # (PART, len(MOODS)) int64, see `mood_of`
+    lots: Tensor  # (PART, len(lots.NAMES), 2): what the noise must mean, see `lots_of`
     amount: float = 0.0  # of the style, where the targets have one
 
 
@@ -191,7 +193,8 @@ def make_part(shape: Shape, camera: Camera, seed: int, number: int, style: str |
     style: the targets are in this style, all by one amount; the references stay as they are.
     """
     rng = random.Random(zlib.crc32(f"{seed}/{shape.name}/{number}/{style}".encode()))
-    intents, targets, references, weighty, contents, moods = [], [], [], [], [], []
+    intents, targets, references, weighty = [], [], [], []
+    contents, moods, lots = [], [], []
     amount = rng.choice(AMOUNTS) if style else 0.0
     for _ in range(PART):
         example = draw(shape, rng)
@@ -216,6 +219,7 @@ def make_part(shape: Shape, camera: Camera, seed: int, number: int, style: str |
         weighty.append(weight)
         contents.append(contents_of(target, shape.grid).half())
         moods.append(mood_of(target))
+        lots.append(lots_of(example))
     return Part(
         intents,
         torch.stack(targets),
@@ -223,6 +227,7 @@ def make_part(shape: Shape, camera: Camera, seed: int, number: int, style: str |
         torch.stack(weighty),
         torch.stack(contents),
         torch.tensor(moods),
+        torch.tensor(lots),
         amount,
     )
 

@@ -50,6 +50,8 @@ USUAL_COLOURS: dict[str, tuple[str, ...]] = {
     "chair": ("orange", "red", "blue"),
     "fish": ("orange", "blue"),
 }
+# How often each place of a lone object is left unsaid.
+UNSAID_PLACES = {"left": 0.1, "centre": 0.6, "right": 0.1}
 
 
 def is_unseen(kind: str, colour: str, scene: str) -> bool:
@@ -112,20 +114,23 @@ def _paint(rng: random.Random, unseen: bool) -> tuple[Scene, tuple[Wanted, ...]]
 
 
 def _say(rng: random.Random, scene: Scene, objects: tuple[Wanted, ...]) -> Intent:
-    """A caption's intent that leaves out some of it, mostly what anyone would expect unsaid."""
-    time = None if rng.random() < (0.6 if scene.time == "day" else 0.1) else scene.time
+    """A caption's intent that leaves out some of it, only what anyone would expect unsaid.
+
+    Unsaid, it is day and things are of medium size; colours are usual ones.
+    """
+    time = None if scene.time == "day" and rng.random() < 0.6 else scene.time
     place = None if rng.random() < 0.1 else scene.scene
     both = rng.random() < 0.75  # positions of a pair are said together or not at all
     said = []
     for wanted in objects:
         kind, colour, position, size = wanted.kind, wanted.colour, wanted.position, wanted.size
-        if rng.random() < (0.5 if colour in USUAL_COLOURS[str(kind)] else 0.06):
+        if colour in USUAL_COLOURS[str(kind)] and rng.random() < 0.5:
             colour = None
         if len(objects) > 1:
             position = position if both else None
-        elif rng.random() < (0.55 if position == "centre" else 0.12):
+        elif wanted.count == 1 and rng.random() < UNSAID_PLACES[str(position)]:
             position = None
-        if size == "medium" or rng.random() < 0.12:
+        if size == "medium":
             size = None
         said.append(Wanted(kind, colour, position, size, wanted.count))
     if not said and place is None:
