@@ -90,7 +90,8 @@ def load_components(folder: Path, device: torch.device, dtype: torch.dtype) -> C
     numbers = _model_numbers(folder)
     components = Components(
         transformer=pipeline.transformer.eval(),
-        vae=pipeline.vae.eval(),
+        # convolutions are fastest with channels last, on a CPU and on CUDA
+        vae=pipeline.vae.eval().to(memory_format=torch.channels_last),
         text_encoder=pipeline.text_encoder.eval(),
         tokenizer=pipeline.tokenizer,
         scheduler_config=dict(pipeline.scheduler.config),

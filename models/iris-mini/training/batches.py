@@ -62,6 +62,7 @@ class Batches:
         self._folder = folder
         self._prompts = prompts
         self._tokens = tokens  # of a whole batch, prompts included
+        self.loudness = 1.0  # of what the noise says, see training.lots
         self._rng = random.Random(seed)
         self._noise = torch.Generator().manual_seed(seed)
         self._parts: dict[Path, Part] = {}
@@ -123,7 +124,7 @@ class Batches:
         self, shape: Shape, target: Tensor, references: Tensor, lots: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         count = len(target)
-        noise = tie(torch.randn(target.shape, generator=self._noise), lots, self._noise)
+        noise = tie(torch.randn(target.shape, generator=self._noise), lots, self._noise, self.loudness)
         sigma = self._sigmas(count).view(-1, 1, 1)
         noisy = (1 - sigma) * target + sigma * noise
         velocity = noise - target

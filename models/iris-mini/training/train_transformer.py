@@ -27,6 +27,7 @@ from world.spec import COLOURS, KINDS
 
 MUON_RATE, ADAM_RATE = 1.5e-3, 7.5e-4
 TEACHING = 1.0  # weight of what the teachers ask
+LOUDEST = 10.0  # times the strength of the noise's lots, where they are taught for the first time
 WARM_UP = 100  # steps
 EMA = 0.998
 SAVE_EVERY = 180.0  # seconds
@@ -82,18 +83,19 @@ def unlearnt(told: Tensor, batch: Batch) -> Tensor:
     wrong = wrong + cross(colours[:, :own].flatten(0, 1), colour.long().flatten())
     several = cross(parts[:, :own].reshape(-1, MOST), part.long().flatten())
     wrong = wrong + several.view(-1, PARTS).sum(1)
+    # the noise whispers: it is read only by looking at all of it, so this is asked the loudest
+    heard = torch.zeros(())
     for number, mood in enumerate(moods):
         chosen = batch.moods[:, number, None].expand(-1, own)
-        crosses = crosses + nn.functional.cross_entropy(
-            mood[:, :own].flatten(0, 1), chosen.flatten()
-        )
-    return squares + 0.2 * (crosses + objects @ wrong)
+        heard = heard + nn.functional.cross_entropy(mood[:, :own].flatten(0, 1), chosen.flatten())
+    return squares + 0.2 * (crosses + objects @ wrong) + heard
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--decay", type=float, default=0.0, help="minutes at the end")
+    parser.add_argument("--loud", type=float, default=0.0, help="minutes in which noise speaks up")
     parser.add_argument("--rate", type=float, default=1.0, help="times the learning rates")
     parser.add_argument("--tokens", type=int, default=3200, help="tokens a batch")
     parser.add_argument("--seed", type=int, default=5)
@@ -154,6 +156,8 @@ def main() -> None:
         for optimiser, base in zip(kinds, (MUON_RATE, ADAM_RATE), strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = base * rate
+        if options.loud:
+            batches.loudness = LOUDEST ** max(0.0, 1.0 - spent / options.loud)
         batch = batches.next()
         loss, lost = loss_of(compiled, batch)
         # teachers that are new must not teach: Adam lets them learn from the smallest of losses
