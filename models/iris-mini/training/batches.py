@@ -17,7 +17,7 @@ from training.transformer import coordinates, places, positions, shifted, text_p
 from world.captions import LANGUAGES, caption
 
 UNSAID = 0.1  # share of samples without a caption: what guidance compares with
-OBJECT_WEIGHT = 4.0
+OBJECT_WEIGHT = 2.5
 FROM_SOURCE = 0.5  # share of edits that start from the noised source, as strength has it
 LEAST_STRENGTH, FULL_STRENGTH = 0.15, 0.6  # below: nothing changes; above: all that was asked
 
@@ -124,7 +124,9 @@ class Batches:
         self, shape: Shape, target: Tensor, references: Tensor, lots: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         count = len(target)
-        noise = tie(torch.randn(target.shape, generator=self._noise), lots, self._noise, self.loudness)
+        noise = tie(
+            torch.randn(target.shape, generator=self._noise), lots, self._noise, self.loudness
+        )
         sigma = self._sigmas(count).view(-1, 1, 1)
         noisy = (1 - sigma) * target + sigma * noise
         velocity = noise - target

@@ -20,7 +20,7 @@ from training.codec import LinearCodec
 from training.lots import lots_of
 from world.compositions import sample_compose
 from world.edits import sample_edit
-from world.frame import CELL, frame_of
+from world.frame import CELL, TILE_CELLS, frame_of
 from world.render import render
 from world.sampling import sample_paint
 from world.spec import COLOURS, KINDS, Example, Intent, Scene
@@ -28,7 +28,8 @@ from world.spec import COLOURS, KINDS, Example, Intent, Scene
 TOKEN = 64  # pixels of a token's side
 HALF = TOKEN // 2  # pictures are rendered at half size: the latents hold nothing finer
 PART = 256
-CONTENTS = 7
+CONTENTS = 9
+MOST = 16  # whole numbers of tokens are below it
 MOODS = (2, 3)  # how many there are of each choice that `mood_of` gives
 AMOUNTS = (0.3, 0.6, 0.6, 0.8, 1.0, 1.0, 1.25, 1.5)  # of a style, as lora_strength has it
 CHANGED = 0.25  # mean difference of a token's latents that counts as changed
@@ -154,7 +155,8 @@ def contents_of(scene: Scene, grid: GridSize) -> Tensor:
     """(tokens, CONTENTS): what a token shows, in plain numbers.
 
     Whether it is part of an object; if so, which column and row of it, of how many, and the numbers
-    of its kind and colour; and how far below the horizon.
+    of its kind and colour; how far below the horizon; and which column and row of the land, whose
+    patterns repeat after TILE_CELLS columns and hang from the horizon.
     """
     rows, columns = grid
     frame = frame_of(scene, columns, rows, 1 / CELL)
@@ -162,6 +164,9 @@ def contents_of(scene: Scene, grid: GridSize) -> Tensor:
     x = (torch.arange(columns) + 0.5).repeat(rows)
     found = torch.zeros(rows * columns, CONTENTS)
     found[:, 6] = ((y - frame.horizon) / 4).clamp(-1, 1)
+    from_edge = columns - x if scene.backdrop.land == 1 else x
+    found[:, 7] = (from_edge / frame.cell).floor() % TILE_CELLS
+    found[:, 8] = (((y - frame.horizon) / frame.cell).floor() + TILE_CELLS).clamp(0, MOST - 1)
     for thing in scene.things:
         left, top, side = frame.box(thing)
         inside = (x > left) & (x < left + side) & (y > top) & (y < top + side)

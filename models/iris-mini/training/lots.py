@@ -7,9 +7,9 @@ Noise of every kind still comes as often as plain normal noise has it, so at gen
 differs: any seed's noise says which of the backdrops, colours and places it stands for, and the
 first step can already paint exactly that one.
 
-A direction is the mean of some channels over all tokens. It is faint in each token, and a model that
-has never read it finds no way to begin: 15,000 samples taught it nothing. So training may begin
-with the lots spoken loud, and fall to their true strength as they are heard.
+A direction is the mean of some channels over all tokens. It is faint in each token, and a model
+that has never read it finds no way to begin: 15,000 samples taught it nothing. So training may
+begin with the lots spoken loud, and fall to their true strength as they are heard.
 
 The coupling of noise and data is free in flow matching (Pooladian et al. 2023, "Multisample Flow
 Matching"); there it is found by optimal transport within a batch, here it is known.
@@ -66,9 +66,7 @@ def _part(number: int, of: int) -> Interval:
     return number / of, (number + 1) / of
 
 
-def tie(
-    noise: Tensor, lots: Tensor, generator: torch.Generator, loudness: float = 1.0
-) -> Tensor:
+def tie(noise: Tensor, lots: Tensor, generator: torch.Generator, loudness: float = 1.0) -> Tensor:
     """Noise that means what the pictures show, and at loudness 1 is as normal as before.
 
     noise: (B, tokens, 128), normal; lots: (B, len(NAMES), 2), quantiles from and to.

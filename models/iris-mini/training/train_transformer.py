@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from training.batches import Batch, Batches
-from training.examples import MOODS
+from training.examples import MOODS, MOST
 from training.folders import EXAMPLES, RUNS, text_folder, weights_folder
 from training.text import load_prompts
-from training.transformer import COORDINATES, MOST, PARTS, PLACES, Taught, build_transformer
+from training.transformer import COORDINATES, LAND, PARTS, PLACES, Taught, build_transformer
 from world.spec import COLOURS, KINDS
 
 MUON_RATE, ADAM_RATE = 1.5e-3, 7.5e-4
@@ -67,14 +67,16 @@ def loss_of(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
 
 def unlearnt(told: Tensor, batch: Batch) -> Tensor:
     """How wrong a teacher was told where tokens are and, of the picture's own, what they show."""
-    sizes = [COORDINATES, PLACES * MOST, PARTS * MOST, 2, len(KINDS), len(COLOURS), *MOODS]
-    coordinates, places, parts, plain, kinds, colours, *moods = told.split(sizes, dim=2)
+    sizes = [COORDINATES, PLACES * MOST, PARTS * MOST, 2, len(KINDS), len(COLOURS)]
+    sizes += [*MOODS, LAND * MOST]
+    coordinates, places, parts, plain, kinds, colours, *moods, lands = told.split(sizes, dim=2)
     squares = ((coordinates - batch.coordinates()) ** 2).mean()
     asked = batch.places().expand(len(told), -1, -1).flatten()
     crosses = PLACES * nn.functional.cross_entropy(places.reshape(-1, MOST), asked)
 
     own = batch.noisy.shape[1]
-    inside, part, kind, colour, below = batch.contents.split([1, PARTS, 1, 1, 1], dim=2)
+    widths = [1, PARTS, 1, 1, 1, LAND]
+    inside, part, kind, colour, below, land = batch.contents.split(widths, dim=2)
     squares = squares + ((plain[:, :own] - torch.cat([inside, below], dim=2)) ** 2).mean()
     # of the objects' own tokens alone: among all of them they would count for nothing
     objects = inside.flatten() / inside.sum().clamp_min(1)
@@ -88,6 +90,8 @@ def unlearnt(told: Tensor, batch: Batch) -> Tensor:
     for number, mood in enumerate(moods):
         chosen = batch.moods[:, number, None].expand(-1, own)
         heard = heard + nn.functional.cross_entropy(mood[:, :own].flatten(0, 1), chosen.flatten())
+    there = lands[:, :own].reshape(-1, MOST)
+    crosses = crosses + LAND * nn.functional.cross_entropy(there, land.long().flatten())
     return squares + 0.2 * (crosses + objects @ wrong) + heard
 
 

@@ -12,15 +12,16 @@ from torch import Tensor, nn
 
 from training import text
 from training.attention import attention
-from training.examples import MOODS
+from training.examples import MOODS, MOST
 from world.spec import COLOURS, KINDS
 
 TOKEN_CHANNELS = 128
 HEAD_WIDTH = 64
 COORDINATES = 14
-PLACES, MOST = 4, 16  # whole numbers below MOST that say where a token is
+PLACES = 4  # whole numbers below MOST that say where a token is
 PARTS = 3  # the same of an object: column and row in it, and how many it has
-LESSONS = COORDINATES + (PLACES + PARTS) * MOST + 2 + len(KINDS) + len(COLOURS) + sum(MOODS)
+LAND = 2  # the same of the land: column and row
+LESSONS = COORDINATES + (PLACES + PARTS + LAND) * MOST + 2 + len(KINDS) + len(COLOURS) + sum(MOODS)
 SHIFT = 7.0  # most steps where the noise is high: there it is decided what the picture shows
 
 
@@ -92,7 +93,7 @@ class Taught(nn.Module):
     Left to itself the model had not found its columns after 57,000 samples, and drew clouds of
     colour. Asked for its coordinates after three of the blocks, it finds them in some thousands.
     Row and column are asked for as classes: half a token's error is a blur, and next to nothing as
-    a square. They ask as well what a token shows, which part of which object,
+    a square. They ask as well what a token shows, which part of which object or of the land,
     and which of its few backdrops the picture has, so that the noise is read for it.
     """
 

@@ -60,7 +60,7 @@ class Brush:
         warm = 0.045 * scene.backdrop.warmth
         self.warm: Colour = (1 + warm, 1 + 0.2 * warm, 1 - warm)
         self.snowy = scene.time == "snow"
-        self.stroke_ink = anime.ink(self.anime, frame.s) if self.anime > 0 else None
+        self.stroke_ink = anime.ink(self.anime, 1.2 * frame.unit) if self.anime > 0 else None
 
     def raw(self, rgb: Colour) -> Colour:
         """A colour of the sky itself: only the hue of the light and the style change it."""

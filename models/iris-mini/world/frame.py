@@ -2,6 +2,8 @@
 
 Horizon, ground and objects keep to a grid of CELL pixels, as patterns in a weave do. A model that
 paints by cells of that size then has each part of an object to learn once, not at every offset.
+Land and sky are of one size in every picture, and repeat after a tile: a larger picture shows more
+of them, not larger ones, so that they too are few patterns.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ _GROUND = 0.84
 _AIR = 0.18  # how far above the ground what flies has its foot
 CELL = 64.0
 _LEAST_CELLS = 8  # along the shorter side: pictures below 512 have smaller cells
+TILE_CELLS = 8  # after so many cells land and sky repeat
+_DOME_CELLS = 5  # down from the top: where sun, moon and clouds are, whatever the height
 # Share of the width at which backdrop.sky puts sun, moon and bolt.
 _ACROSS = (0.19, 0.52, 0.81)
 
@@ -39,20 +43,34 @@ class Frame:
 
     w: float
     h: float
-    s: float  # the shorter side, unit of nearly everything drawn
+    s: float  # the shorter side
     cell: float
     horizon: float
     ground: float
 
     @property
+    def unit(self) -> float:
+        """What land and sky are measured in, and the width after which they repeat."""
+        return TILE_CELLS * self.cell
+
+    @property
+    def dome(self) -> float:
+        """The height of that part of the sky in which there is something."""
+        return _DOME_CELLS * self.cell
+
+    @property
     def tiles(self) -> int:
-        """How often a pattern made for a square repeats across the width."""
-        return max(1, round(self.w / self.s / 1.15))
+        """How often a pattern is repeated to cover the width."""
+        return math.ceil(self.w / self.unit - 0.01)
 
     def squares(self) -> list[tuple[float, float]]:
-        """Corners of the squares, a shorter side wide, that cover the picture row by row."""
-        across, down = math.ceil(self.w / self.s - 0.01), math.ceil(self.h / self.s - 0.01)
-        return [(i * self.s, j * self.s) for j in range(down) for i in range(across)]
+        """Corners of the squares, a unit wide, that cover the picture row by row."""
+        down = math.ceil(self.h / self.unit - 0.01)
+        return [(i * self.unit, j * self.unit) for j in range(down) for i in range(self.tiles)]
+
+    def column(self, share: float) -> float:
+        """A share of the width in pixels, on the grid."""
+        return _whole(share * self.w, self.cell)
 
     def box(self, thing: Thing) -> tuple[float, float, float]:
         """Left, top and side of the square that an object fills."""
@@ -81,8 +99,12 @@ def _whole(length: float, cell: float) -> float:
     return math.ceil(length / cell - 0.5) * cell
 
 
-def across(scene: Scene) -> float:
-    """Share of the width at which sun, moon or bolt is, clear of what stands at the edges."""
+def across(scene: Scene, frame: Frame) -> float:
+    """Where sun, moon or bolt is, in pixels from the left, clear of what stands at the edges."""
+    return frame.column(_share_across(scene))
+
+
+def _share_across(scene: Scene) -> float:
     place = _ACROSS[scene.backdrop.sky]
     if scene.scene == "beach":
         # The palm is at the left edge in the first outline, else at the right one.

@@ -27,7 +27,7 @@ def draw_back(canvas: skia.Canvas, scene: Scene, frame: Frame) -> None:
     canvas.restore()
     if scene.scene != "studio":
         draw_veil(brush, frame)
-        draw_branch(brush, frame, frame.s)
+        draw_branch(brush, frame, frame.unit)
 
 
 def draw_front(canvas: skia.Canvas, scene: Scene, frame: Frame) -> None:
@@ -35,7 +35,7 @@ def draw_front(canvas: skia.Canvas, scene: Scene, frame: Frame) -> None:
     brush = Brush(canvas, scene, frame)
     if scene.scene == "sea":
         # Objects float: the nearest waves hide a little of their foot.
-        draw_wave(brush, frame, frame.ground - 0.025 * frame.s, 4)
-        draw_wave(brush, frame, frame.ground + 0.4 * (frame.h - frame.ground), 5)
+        draw_wave(brush, frame, frame.ground - 0.025 * frame.unit, 4)
+        draw_wave(brush, frame, frame.ground + 0.07 * frame.unit, 5)
     if scene.scene != "studio":
         draw_fall(brush, frame)

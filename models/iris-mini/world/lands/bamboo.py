@@ -25,13 +25,12 @@ _BLADE_LEFT = mirrored(_BLADE)
 
 def draw(brush: Brush, frame: Frame) -> None:
     """Thin stalks far away, thick ones at both edges."""
-    s = frame.s
+    s = frame.unit
     slide = 0.05 * brush.jitter.slide
     thin = brush.land((150, 204, 120), far=0.3, snow=0.1)
-    count = max(4, round(frame.w / (0.145 * s)))
-    gap = frame.w / count
+    gap = frame.cell
     stalks = skia.Path()
-    for k in range(-1, count + 1):
+    for k in range(-1, 8 * frame.tiles + 1):
         x = (k + 0.5 + (0.16 if k % 2 else -0.1)) * gap + slide * s
         half = (0.011 if k % 2 else 0.015) * s
         stalks.addRect(skia.Rect.MakeLTRB(x - half, -0.1 * s, x + half, frame.horizon + 0.05 * s))
@@ -44,7 +43,7 @@ def draw(brush: Brush, frame: Frame) -> None:
         brush.land((112, 140, 72), snow=0.86),
         brush.land((146, 178, 92), snow=0.92),
     )
-    foot = frame.horizon + 0.6 * (frame.ground - frame.horizon)
+    foot = frame.horizon + 0.22 * s
     edges = (
         ((0.035, 0.06, 0.0), (0.14, 0.045, -0.09), (0.9, 0.045, -0.06), (0.985, 0.06, 0.03)),
         ((0.035, 0.06, 0.0), (0.14, 0.045, -0.09), (0.9, 0.045, -0.06), (0.985, 0.06, 0.03)),

@@ -22,27 +22,26 @@ _HOUSES: tuple[tuple[float, float, Colour], ...] = (
 
 def draw(brush: Brush, frame: Frame) -> None:
     """Towers far away, a row of houses, a pavement and a street."""
-    s = frame.s
+    s = frame.unit
     base = frame.horizon + 0.05 * s
     slide = 0.05 * brush.jitter.slide
     far = brush.land((160, 178, 204), far=0.4, snow=0.1)
     towers = skia.Path()
-    count = max(4, round(frame.w / (0.15 * s)))
-    gap = frame.w / count
-    for k in range(-1, count + 1):
-        tall = (0.3, 0.22, 0.34, 0.19, 0.27)[(k + 2 * brush.jitter.land) % 5]
+    heights = (0.3, 0.22, 0.34, 0.19, 0.27, 0.22)
+    gap = s / len(heights)
+    for k in range(-1, len(heights) * frame.tiles + 1):
+        tall = heights[k % len(heights)]
         x = (k + slide * 2) * gap
         towers.addRect(skia.Rect.MakeLTRB(x, base - tall * s, x + 0.86 * gap, base))
     brush.fill(towers, far)
     houses = _HOUSES if brush.jitter.land < 2 else _HOUSES[3:] + _HOUSES[:3]
     total = sum(house[0] for house in houses)
-    turns = max(1, round(frame.w / s / total))
-    grow = frame.w / (turns * total * s)
+    grow = 1.0 / total
     dark = brush.scene.time in ("night", "storm")
     pane = brush.raw((255, 220, 110)) if dark else brush.land((226, 242, 252), snow=0.2)
     panes = skia.Path()
     x = slide * s - houses[-1][0] * s * grow
-    for wide, tall, colour in (houses[-1], *(houses * turns), houses[0]):
+    for wide, tall, colour in (houses[-1], *(houses * frame.tiles), houses[0]):
         width, height = wide * s * grow, tall * s
         wall = skia.Path()
         wall.addRect(skia.Rect.MakeLTRB(x, base - height, x + width, base + 0.02 * s))
@@ -69,16 +68,16 @@ def draw(brush: Brush, frame: Frame) -> None:
     brush.fill(panes, pane, edge=False)
     walk = brush.land((206, 204, 200), snow=0.8)
     draw_flat(brush, base, walk, walk)
-    kerb = base + 0.32 * (frame.ground - base)
+    kerb = base + 0.1 * s
     draw_flat(
         brush,
         kerb,
         brush.land((92, 96, 108), snow=0.66),
         brush.land((112, 116, 128), snow=0.72),
     )
-    dash = 0.2 * s
+    dash = 0.25 * s
     lines = skia.Path()
-    y = frame.ground + 0.5 * (frame.h - frame.ground)
+    y = frame.ground + 0.07 * s
     for k in range(-1, int(frame.w / dash) + 2):
         left = (k + 0.25 + slide * 2) * dash
         lines.addRect(skia.Rect.MakeLTRB(left, y - 0.012 * s, left + 0.55 * dash, y + 0.012 * s))

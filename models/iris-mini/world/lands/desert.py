@@ -12,7 +12,7 @@ from world.lands.ground import draw_flat, repeated, ridge
 
 def draw(brush: Brush, frame: Frame) -> None:
     """Two rows of dunes, and a cactus or two."""
-    s = frame.s
+    s = frame.unit
     slide = 0.05 * brush.jitter.slide
     draw_flat(
         brush,
@@ -30,7 +30,7 @@ def draw(brush: Brush, frame: Frame) -> None:
         ((244, 194, 116), (226, 162, 92)),
     )
     for order, (points, (lit, shaded)) in enumerate(zip(dunes, colours, strict=True)):
-        line = [(x + slide * frame.w, frame.horizon + y * s) for x, y in repeated(frame, points)]
+        line = [(x + slide * s, frame.horizon + y * s) for x, y in repeated(frame, points)]
         far = 0.14 if order == 0 else 0.0
         dune = ridge(line, 1.1 * frame.h)
         brush.fill(dune, brush.land(lit, far=far, snow=0.74))
@@ -48,7 +48,7 @@ def draw(brush: Brush, frame: Frame) -> None:
             lee.close()
             brush.fill(lee, brush.land(shaded, far=far, snow=0.5), edge=False)
     floor = [
-        (x + slide * frame.w, frame.horizon + 0.1 * s + y * s)
+        (x + slide * s, frame.horizon + 0.1 * s + y * s)
         for x, y in repeated(frame, [(0.2, 0.03), (0.7, 0.0)])
     ]
     brush.fill(
@@ -59,7 +59,7 @@ def draw(brush: Brush, frame: Frame) -> None:
             frame.h,
         ),
     )
-    foot = frame.horizon + 0.72 * (frame.ground - frame.horizon)
+    foot = frame.horizon + 0.27 * s
     if brush.jitter.land == 2:
         _cactus(brush, frame.w - 0.1 * s, foot, 0.3 * s)
         _cactus(brush, 0.07 * s, foot - 0.05 * s, 0.2 * s)

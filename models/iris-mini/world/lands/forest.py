@@ -22,7 +22,7 @@ _FIR_CAP = polygon(
 
 def draw(brush: Brush, frame: Frame) -> None:
     """Two rows of firs far away, three firs near by."""
-    s = frame.s
+    s = frame.unit
     slide = 0.05 * brush.jitter.slide
     step, flip = ((0.17, 0), (0.17, 0), (0.21, 1))[brush.jitter.land]
     rows = (
@@ -31,10 +31,10 @@ def draw(brush: Brush, frame: Frame) -> None:
     )
     for order, (drop, tall, gap, green, far) in enumerate(rows):
         colour = brush.land(green, far=far, snow=0.22)
-        count = max(3, round(frame.w / (gap * s)))
-        width = frame.w / count
+        count = 2 * round(0.5 / gap)  # in a unit; even, as firs are tall and small in turn
+        width = s / count
         whole, caps = skia.Path(), skia.Path()
-        for k in range(-1, count + 2):
+        for k in range(-1, count * frame.tiles + 2):
             x = (k + 0.5 * order + slide / gap) * width
             high = tall * (1.0 if (k + flip) % 2 else 0.78) * s
             y = frame.horizon + drop * s - high

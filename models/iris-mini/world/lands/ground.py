@@ -18,10 +18,10 @@ def draw_flat(brush: Brush, y: float, near: Colour, far: Colour) -> None:
     frame = brush.frame
     area = polygon(
         [
-            (-frame.s, y),
-            (frame.w + frame.s, y),
-            (frame.w + frame.s, frame.h * 1.1),
-            (-frame.s, frame.h * 1.1),
+            (-frame.unit, y),
+            (frame.w + frame.unit, y),
+            (frame.w + frame.unit, frame.h * 1.1),
+            (-frame.unit, frame.h * 1.1),
         ]
     )
     brush.fill(area, brush.fade([far, mix(far, near, 0.5), near], y, frame.h))
@@ -42,6 +42,6 @@ def ridge(points: Sequence[tuple[float, float]], bottom: float) -> skia.Path:
 
 def repeated(frame: Frame, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Points (share of a tile, height) of one tile, repeated over the width and past its edges."""
-    tile = frame.w / frame.tiles
+    tile = frame.unit
     out = [((k + x) * tile, y) for k in range(-1, frame.tiles + 1) for x, y in points]
     return out

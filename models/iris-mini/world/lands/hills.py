@@ -12,8 +12,7 @@ from world.lands.ground import draw_flat, repeated, ridge
 
 def draw(brush: Brush, frame: Frame) -> None:
     """Hills far and near, and a meadow."""
-    s, tile = frame.s, frame.w / frame.tiles
-    wide = tile / s if tile > s else 1.0
+    s, tile = frame.unit, frame.unit
     slide = 0.05 * brush.jitter.slide
     back = brush.land((136, 206, 146), far=0.3, snow=0.8)
     middle = brush.land((110, 194, 98), far=0.12, snow=0.8)
@@ -36,7 +35,7 @@ def draw(brush: Brush, frame: Frame) -> None:
                     brush,
                     (k + x + slide) * tile,
                     frame.horizon - top * s,
-                    rx * s * wide,
+                    rx * s,
                     0.32 * s,
                     colour,
                 )

@@ -10,8 +10,7 @@ from world.paths import polygon
 
 def draw(brush: Brush, frame: Frame) -> None:
     """Three peaks, foothills and a meadow."""
-    s, tile = frame.s, frame.w / frame.tiles
-    wide = tile / s if tile > s else 1.0
+    s, tile = frame.unit, frame.unit
     base = frame.horizon + 0.06 * s
     slide = 0.05 * brush.jitter.slide
     # Each: share of the tile, height and half width in shorter sides; far ones first.
@@ -25,9 +24,9 @@ def draw(brush: Brush, frame: Frame) -> None:
         face = brush.land((122, 140, 172), far=far, snow=0.25)
         shade = brush.land((92, 108, 144), far=far, snow=0.2)
         cap = brush.land((250, 252, 255), far=0.4 * far)
-        for k in range(frame.tiles):
+        for k in range(-1, frame.tiles + 1):
             x, y = (k + px + slide) * tile, base - tall * s
-            rx, ry = half * s * wide, tall * s
+            rx, ry = half * s, tall * s
 
             def at(
                 across: float,

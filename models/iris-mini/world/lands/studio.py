@@ -7,7 +7,6 @@ import skia
 from world.brush import Brush
 from world.colour import WHITE, Colour, mix
 from world.frame import Frame
-from world.lands.ground import ridge
 from world.paths import polygon
 from world.skies import draw_fall, draw_sky
 from world.skies.blossoms import draw_branch
@@ -15,18 +14,15 @@ from world.skies.blossoms import draw_branch
 
 def draw(brush: Brush, frame: Frame) -> None:
     """A wall that bends into the floor, a window and a lamp."""
-    s, canvas = frame.s, brush.canvas
+    s, canvas = frame.unit, brush.canvas
     jitter = brush.jitter
     walls: tuple[Colour, ...] = ((208, 192, 180), (208, 192, 180), (184, 192, 204))
     floors: tuple[Colour, ...] = ((228, 216, 204), (228, 216, 204), (206, 212, 222))
     wall, floor = (brush.land(walls[jitter.land]), brush.land(floors[jitter.land]))
     canvas.drawRect(skia.Rect.MakeWH(frame.w, frame.h), brush.paint(wall))
     sweep = frame.horizon + 0.02 * s
-    bow = ridge(
-        [(-0.02 * frame.w, sweep - 0.06 * s), (0.5 * frame.w, sweep + 0.03 * s),
-         (1.02 * frame.w, sweep - 0.06 * s)],
-        1.1 * frame.h,
-    )  # fmt: skip
+    bow = skia.Path()
+    bow.addRect(skia.Rect.MakeLTRB(-s, sweep, frame.w + s, 1.1 * frame.h))
     brush.fill(bow, brush.fade([floor, brush.land(mix(floors[jitter.land], WHITE, 0.3)), floor],
                                sweep, frame.h))  # fmt: skip
     spot = skia.Path()
@@ -43,17 +39,16 @@ def draw(brush: Brush, frame: Frame) -> None:
 
 def _window(brush: Brush, frame: Frame) -> None:
     """A wide window high in the wall: the sky of the time, and what falls from it."""
-    s, canvas = frame.s, brush.canvas
-    left = 0.06 * frame.w + 0.02 * s * brush.jitter.slide
-    right = frame.w - 0.3 * s if frame.w > 0.9 * frame.h else 0.72 * frame.w
-    top, bottom = 0.06 * frame.h, frame.horizon - 0.13 * s
+    s, canvas = frame.unit, brush.canvas
+    left, right = 0.5 * frame.cell, frame.w - 2.5 * frame.cell
+    top, bottom = 0.5 * frame.cell, frame.horizon - frame.cell
     width, height = right - left, bottom - top
     wood = brush.land((250, 248, 244))
     frame_box = skia.Path()
     edge = 0.028 * s
     frame_box.addRect(skia.Rect.MakeLTRB(left - edge, top - edge, right + edge, bottom + edge))
     brush.fill(frame_box, wood)
-    pane = Frame(width, height, min(1.3 * min(width, height), s), frame.cell, height, height)
+    pane = Frame(width, height, s, 0.625 * frame.cell, height, height)
     canvas.save()
     canvas.clipRect(skia.Rect.MakeLTRB(left, top, right, bottom), doAntiAlias=True)
     canvas.translate(left, top)
@@ -82,9 +77,9 @@ def _window(brush: Brush, frame: Frame) -> None:
 
 def _softbox(brush: Brush, frame: Frame) -> None:
     """A lamp with a square white screen on a tripod, at the edge that is free."""
-    s = frame.s
+    s = frame.unit
     x = frame.w - 0.12 * s
-    foot = frame.horizon + 0.6 * (frame.ground - frame.horizon)
+    foot = frame.horizon + 0.22 * s
     head = frame.horizon - 0.28 * s
     dark = brush.land((58, 60, 70))
     legs = skia.Path()

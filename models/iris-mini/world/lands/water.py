@@ -21,8 +21,8 @@ WATER: tuple[Colour, ...] = (
 
 def draw_wave(brush: Brush, frame: Frame, y: float, band: int) -> None:
     """One band of waves with a scalloped crest, down to the lower edge."""
-    step = (0.17, 0.17, 0.25)[brush.jitter.land] * frame.s * (0.7 + 0.09 * band)
-    high = 0.022 * frame.s * (0.6 + 0.16 * min(band, 2))
+    step = frame.unit / (8 if band < 3 else 4)
+    high = 0.022 * frame.unit * (0.6 + 0.16 * min(band, 2))
     count = int(frame.w / step) + 4
     shift = (0.5 * (band % 2) + 0.3 * brush.jitter.slide - 2.0) * step
     crest = skia.Path()
@@ -37,7 +37,7 @@ def draw_wave(brush: Brush, frame: Frame, y: float, band: int) -> None:
     wave.close()
     brush.fill(wave, brush.water(WATER[band], snow=0.1))
     foam = brush.water(mix(WATER[band], WHITE, 0.62), snow=0.4)
-    brush.stroke(crest, foam, 0.009 * frame.s, edge=False)
+    brush.stroke(crest, foam, 0.009 * frame.unit, edge=False)
 
 
 def draw_glitter(brush: Brush, frame: Frame, bottom: float) -> None:
@@ -45,8 +45,8 @@ def draw_glitter(brush: Brush, frame: Frame, bottom: float) -> None:
     colour = {"sunset": (255, 214, 128), "night": (196, 204, 224)}.get(brush.scene.time)
     if colour is None:
         return
-    s = frame.s
-    x = across(brush.scene) * frame.w
+    s = frame.unit
+    x = across(brush.scene, frame)
     if brush.jitter.land == 1:
         x = frame.w - x
     count = 4

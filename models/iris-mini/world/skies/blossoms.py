@@ -88,7 +88,7 @@ def draw_branch(brush: Brush, frame: Frame, unit: float) -> None:
 
 def draw_fall(brush: Brush, frame: Frame) -> None:
     """Petals."""
-    s = frame.s
+    s = frame.unit
     path = skia.Path()
     for x, y in frame.squares():
         for fx, fy, turn in _PETALS:

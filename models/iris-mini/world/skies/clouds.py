@@ -33,21 +33,21 @@ def draw_clouds(
     shade: Colour | None = None,
     clear: tuple[float, float] | None = None,
 ) -> None:
-    """Clouds at (share of a tile, share of the height to the horizon, width in shorter sides).
+    """Clouds at (share of a tile, share of the dome, width in shorter sides).
 
     None is drawn over the point `clear`, where the sun is.
     """
-    tile = frame.w / frame.tiles
+    tile = frame.unit
     for k in range(frame.tiles):
         for x, y, size in spots:
             cx = (k + x + 0.03 * brush.jitter.slide) * tile
             if clear is not None and (
-                abs(cx - clear[0]) < 0.24 * frame.s
-                and abs(y * frame.horizon - 0.1 * frame.s - clear[1]) < 0.2 * frame.s
+                abs(cx - clear[0]) < 0.24 * frame.unit
+                and abs(y * frame.dome - 0.1 * frame.unit - clear[1]) < 0.2 * frame.unit
             ):
                 continue
-            cloud = placed(_CLOUD, cx, y * frame.horizon, size * frame.s)
+            cloud = placed(_CLOUD, cx, y * frame.dome, size * frame.unit)
             if shade is not None:
-                under = placed(_CLOUD, cx, (y + 0.03) * frame.horizon, size * frame.s)
+                under = placed(_CLOUD, cx, (y + 0.03) * frame.dome, size * frame.unit)
                 brush.fill(under, brush.raw(shade), edge=False)
             brush.fill(cloud, brush.raw(colour))

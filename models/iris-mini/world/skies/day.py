@@ -11,8 +11,8 @@ from world.skies.clouds import draw_clouds
 
 def draw(brush: Brush, frame: Frame) -> None:
     """The sun, and clouds beside it."""
-    x = across(brush.scene) * frame.w
-    y, r = 0.29 * frame.horizon, 0.085 * frame.s
+    x = across(brush.scene, frame)
+    y, r = 0.3 * frame.dome, 0.085 * frame.unit
     brush.canvas.drawCircle(x, y, 1.5 * r, brush.paint(brush.raw((255, 244, 180)), 0.45))
     brush.fill(skia.Path.Circle(x, y, r), brush.raw((255, 214, 64)))
     spots = (

@@ -12,41 +12,41 @@ from world.frame import Frame
 
 def draw(brush: Brush, frame: Frame) -> None:
     """A bank in the sky."""
-    _wisps(brush, frame, (0.34,), 0.95)
+    _wisps(brush, frame, (0.34 * frame.dome,), 0.95)
 
 
 def draw_veil(brush: Brush, frame: Frame) -> None:
     """The fog over the land, behind the objects; nothing at other times."""
     if brush.scene.time == "fog":
-        row = 1.0 + 0.16 * (frame.h - frame.horizon) / frame.horizon
-        _wisps(brush, frame, (row,), 0.55)
+        _wisps(brush, frame, (frame.horizon + 0.06 * frame.unit,), 0.55)
 
 
 def draw_fall(brush: Brush, frame: Frame) -> None:
     """The fog before the objects."""
     # Its middle is at the edge of the picture: it crosses the feet of what stands aside.
-    _wisps(brush, frame, ((frame.ground + 0.02 * frame.s) / frame.horizon,), 0.62, edge=True)
+    _wisps(brush, frame, (frame.ground + 0.02 * frame.unit,), 0.62, edge=True)
 
 
 def _wisps(
     brush: Brush, frame: Frame, rows: Sequence[float], alpha: float, edge: bool = False
 ) -> None:
-    """Flat banks of fog, at shares of the height down to the horizon."""
+    """Flat banks of fog, at these heights from the top."""
     colour = brush.raw((244, 247, 247))
-    tile = frame.w / frame.tiles
-    for k, row in enumerate(rows):
+    tile = frame.unit
+    for k, y in enumerate(rows):
         side = 1 if (k + brush.jitter.sky) % 2 else -1
         shift = (0.0 if edge else 0.5) + (0.06 if edge else 0.18) * side
         for n in range(-1, frame.tiles + 2):
             bank = skia.Path()
-            y = row * frame.horizon
             middle = (n + shift + 0.05 * brush.jitter.slide) * tile
             for step, (far, half) in enumerate(((0.05, 0.19), (-0.04, 0.3), (0.07, 0.17))):
                 x = middle + side * far * tile
-                top = y + (step - 1.5) * 0.05 * frame.s
+                top = y + (step - 1.5) * 0.05 * frame.unit
                 rect = skia.Rect.MakeLTRB(
-                    x - half * tile, top, x + half * tile, top + 0.054 * frame.s
+                    x - half * tile, top, x + half * tile, top + 0.054 * frame.unit
                 )
-                bar = skia.Path.RRect(skia.RRect.MakeRectXY(rect, 0.027 * frame.s, 0.027 * frame.s))
+                bar = skia.Path.RRect(
+                    skia.RRect.MakeRectXY(rect, 0.027 * frame.unit, 0.027 * frame.unit)
+                )
                 bank = skia.Op(bank, bar, skia.PathOp.kUnion_PathOp)
             brush.fill(bank, brush.paint(colour, alpha), edge=False)

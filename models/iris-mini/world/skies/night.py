@@ -47,17 +47,17 @@ _STARS = (
 
 def draw(brush: Brush, frame: Frame) -> None:
     """The moon, and stars beside it."""
-    tile = frame.w / frame.tiles
-    x = across(brush.scene) * frame.w
-    y, r = 0.31 * frame.horizon, 0.095 * frame.s
+    tile = frame.unit
+    x = across(brush.scene, frame)
+    y, r = 0.3 * frame.dome, 0.095 * frame.unit
     stars = skia.Path()
     for k in range(frame.tiles):
         for sx, sy, size in _STARS:
             if brush.jitter.sky == 1:
                 sx = 1.0 - sx
-            px, py = (k + sx) * tile, sy * frame.horizon
+            px, py = (k + sx) * tile, sy * 1.2 * frame.dome
             if math.hypot(px - x, py - y) > 2.0 * r:
-                stars.addPath(placed(_STAR, px, py, 0.017 * size * frame.s))
+                stars.addPath(placed(_STAR, px, py, 0.017 * size * frame.unit))
     brush.fill(stars, brush.raw((255, 248, 214)), edge=False)
     brush.canvas.drawCircle(x, y, 1.6 * r, brush.paint(brush.raw((130, 150, 220)), 0.25))
     brush.fill(placed(_CRESCENT, x, y, r), brush.raw((255, 240, 170)))

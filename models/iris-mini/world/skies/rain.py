@@ -21,7 +21,7 @@ def draw(brush: Brush, frame: Frame) -> None:
 
 def draw_fall(brush: Brush, frame: Frame) -> None:
     """Streaks of rain."""
-    s = frame.s
+    s = frame.unit
     points = []
     turn = 0.05 * brush.jitter.fall
     for x, y in frame.squares():

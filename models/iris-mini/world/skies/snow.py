@@ -25,7 +25,7 @@ def draw(brush: Brush, frame: Frame) -> None:
 
 def draw_fall(brush: Brush, frame: Frame) -> None:
     """Flakes."""
-    s = frame.s
+    s = frame.unit
     path = skia.Path()
     for x, y in frame.squares():
         for fx, fy, size in _FLAKES:

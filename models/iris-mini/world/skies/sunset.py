@@ -11,9 +11,9 @@ from world.skies.clouds import draw_clouds
 
 def draw(brush: Brush, frame: Frame) -> None:
     """The sun near the horizon, and clouds beside it."""
-    x = across(brush.scene) * frame.w
-    r = 0.15 * frame.s
-    y = max(1.3 * r, frame.horizon - 0.2 * frame.s)
+    x = across(brush.scene, frame)
+    r = 0.15 * frame.unit
+    y = max(1.3 * r, frame.horizon - 0.1875 * frame.unit)
     brush.canvas.drawCircle(x, y, 1.4 * r, brush.paint(brush.raw((255, 226, 130)), 0.4))
     brush.fill(skia.Path.Circle(x, y, r), brush.raw((255, 238, 150)))
     spots = (
