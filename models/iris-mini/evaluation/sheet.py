@@ -114,7 +114,7 @@ def rows() -> list[tuple[str, list[Cell]]]:
     tree = Scene("desert", "day", _things("tree", "green"))
     bottle = Scene("desert", "day", _things("bottle", "blue", share=0.52))
     studio = Scene("studio", "day", _things("chair", "yellow"), Backdrop(land=1, sky=1))
-    light = Scene("sea", "sunset", _things("fish", "orange"), Backdrop(land=2, sky=2))
+    light = Scene("sea", "sunset", _things("fish", "orange"), Backdrop(land=0, sky=2))
     cat = Scene("hills", "snow", _things("cat", "pink", share=0.52))
     city = Scene("city", "night", _things("car", "green", (0.25,)))
     samurai = Scene("bamboo", "blossoms", _things("samurai", "red"))
@@ -125,7 +125,7 @@ def rows() -> list[tuple[str, list[Cell]]]:
         (
             "One prompt, seeds 1 to 8",
             [
-                _paint(words, replace(temple, backdrop=Backdrop(land=i % 3, sky=i % 2)), i + 1)
+                _paint(words, replace(temple, backdrop=Backdrop(land=i % 2, sky=i % 3)), i + 1)
                 for i in range(COLUMNS)
             ],
         ),

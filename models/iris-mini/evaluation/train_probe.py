@@ -86,10 +86,8 @@ def draw_scene(rng: random.Random) -> Scene:
     style = rng.choices((None, *STYLES), (0.6, 0.2, 0.2))[0]
     amount = rng.uniform(0.0, 1.5) if style else 0.0
     things = tuple(replace(one, x=one.x + rng.uniform(-0.015, 0.015)) for one in things)
-    backdrop = replace(
-        sampling.backdrop(rng), horizon=rng.uniform(-1.0, 1.0), slide=rng.uniform(-1.0, 1.0)
-    )
-    return Scene(rng.choice(SCENES), rng.choice(TIMES), things, backdrop, style, amount)
+    scene, time = rng.choice(SCENES), rng.choice(TIMES)
+    return Scene(scene, time, things, sampling.backdrop(rng), style, amount)
 
 
 def draw_size(rng: random.Random) -> tuple[int, int]:

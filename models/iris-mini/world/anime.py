@@ -26,13 +26,13 @@ def pastel(rgb: Colour, amount: float) -> Colour:
     return (r, g, b)
 
 
-def ink(amount: float, shorter_side: float) -> skia.Paint:
-    """The paint of an outline, for the amount of the style and the shorter side in pixels."""
+def ink(amount: float, unit: float) -> skia.Paint:
+    """The paint of an outline, for the amount of the style and the scenery's unit in pixels."""
     return skia.Paint(
         AntiAlias=True,
         Color=skia.Color(*(int(c) for c in INK), int(255 * min(0.95, 0.35 + 0.5 * amount))),
         Style=skia.Paint.kStroke_Style,
-        StrokeWidth=0.007 * shorter_side * min(1.5, amount),
+        StrokeWidth=0.0084 * unit * min(1.5, amount),
         StrokeJoin=skia.Paint.kRound_Join,
         StrokeCap=skia.Paint.kRound_Cap,
     )

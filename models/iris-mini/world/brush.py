@@ -54,13 +54,13 @@ class Brush:
         self.canvas = canvas
         self.scene = scene
         self.frame = frame
-        self.jitter = scene.backdrop
+        self.backdrop = scene.backdrop
         self.weather = WEATHERS[scene.time]
         self.anime = anime.amount_of(scene)
         warm = 0.045 * scene.backdrop.warmth
         self.warm: Colour = (1 + warm, 1 + 0.2 * warm, 1 - warm)
         self.snowy = scene.time == "snow"
-        self.stroke_ink = anime.ink(self.anime, 1.2 * frame.unit) if self.anime > 0 else None
+        self.stroke_ink = anime.ink(self.anime, frame.unit) if self.anime > 0 else None
 
     def raw(self, rgb: Colour) -> Colour:
         """A colour of the sky itself: only the hue of the light and the style change it."""

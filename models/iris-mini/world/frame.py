@@ -88,7 +88,7 @@ def frame_of(scene: Scene, width: float, height: float, scale: float = 1.0) -> F
     """
     shorter = min(width, height)
     cell = min(CELL * scale, shorter / _LEAST_CELLS)
-    horizon = (_HORIZON[scene.scene] + 0.025 * scene.backdrop.horizon) * height
+    horizon = _HORIZON[scene.scene] * height
     return Frame(
         width, height, shorter, cell, _whole(horizon, cell), _whole(_GROUND * height, cell)
     )

@@ -70,17 +70,11 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Backdrop:
-    """The jitter of a background: everything about it that a caption does not decide.
+    """What differs between backgrounds of the same caption."""
 
-    Integers choose between a few drawn variants; floats shift continuously, -1..1.
-    """
-
-    land: int = 0  # 0..2: which outline of the land
+    land: int = 0  # 0 or 1: as it is drawn, or its mirror image
     sky: int = 0  # 0..2: where sun, moon, bolt and clouds are
-    fall: int = 0  # 0..1: which pattern of rain, flakes or petals
-    horizon: float = 0.0
-    slide: float = 0.0  # sideways shift of hills, trees, houses
-    warmth: float = 0.0  # hue of the light, within what the time allows
+    warmth: float = 0.0  # -1..1: hue of the light, within what the time allows
 
 
 @dataclass(frozen=True, slots=True)

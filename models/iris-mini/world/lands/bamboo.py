@@ -26,12 +26,11 @@ _BLADE_LEFT = mirrored(_BLADE)
 def draw(brush: Brush, frame: Frame) -> None:
     """Thin stalks far away, thick ones at both edges."""
     s = frame.unit
-    slide = 0.05 * brush.jitter.slide
     thin = brush.land((150, 204, 120), far=0.3, snow=0.1)
     gap = frame.cell
     stalks = skia.Path()
     for k in range(-1, 8 * frame.tiles + 1):
-        x = (k + 0.5 + (0.16 if k % 2 else -0.1)) * gap + slide * s
+        x = (k + 0.5 + (0.16 if k % 2 else -0.1)) * gap
         half = (0.011 if k % 2 else 0.015) * s
         stalks.addRect(skia.Rect.MakeLTRB(x - half, -0.1 * s, x + half, frame.horizon + 0.05 * s))
     brush.fill(stalks, thin)
@@ -44,15 +43,11 @@ def draw(brush: Brush, frame: Frame) -> None:
         brush.land((146, 178, 92), snow=0.92),
     )
     foot = frame.horizon + 0.22 * s
-    edges = (
-        ((0.035, 0.06, 0.0), (0.14, 0.045, -0.09), (0.9, 0.045, -0.06), (0.985, 0.06, 0.03)),
-        ((0.035, 0.06, 0.0), (0.14, 0.045, -0.09), (0.9, 0.045, -0.06), (0.985, 0.06, 0.03)),
-        ((0.02, 0.05, -0.04), (0.8, 0.04, -0.1), (0.88, 0.055, -0.02), (0.98, 0.06, 0.05)),
-    )[brush.jitter.land]
+    edges = ((0.035, 0.06, 0.0), (0.14, 0.045, -0.09), (0.9, 0.045, -0.06), (0.985, 0.06, 0.03))
     for x, wide, drop in edges:
-        # Places are in shorter sides from the nearer edge, whatever the width is.
+        # Places are in units from the nearer edge, whatever the width is.
         at = x * s if x < 0.5 else frame.w - (1.0 - x) * s
-        _stalk(brush, at + 0.4 * slide * s, foot + drop * s, wide * s)
+        _stalk(brush, at, foot + drop * s, wide * s)
 
 
 def _stalk(brush: Brush, x: float, foot: float, wide: float) -> None:

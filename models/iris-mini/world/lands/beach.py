@@ -1,4 +1,4 @@
-"""A beach with palms."""
+"""A beach with a palm."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _LEAF_LEFT = mirrored(_LEAF)
 
 
 def draw(brush: Brush, frame: Frame) -> None:
-    """Water, surf and sand, with palms at an edge."""
+    """Water, surf and sand, with a palm at an edge."""
     s = frame.unit
     draw_flat(
         brush, frame.horizon, brush.water((52, 150, 208)), brush.water((104, 192, 228), far=0.15)
     )
     draw_glitter(brush, frame, frame.horizon + 0.1 * s)
     shore = frame.horizon + 0.14 * s
-    swing = 0.035 * s * (1 if brush.jitter.land < 2 else -1)
+    swing = 0.035 * s
     points = [(0.0, -swing), (0.34, swing), (0.68, -0.4 * swing)]
-    line = [(x + 0.05 * brush.jitter.slide * s, shore + y) for x, y in repeated(frame, points)]
+    line = [(x, shore + y) for x, y in repeated(frame, points)]
     foam = [(x, y - 0.035 * s) for x, y in line]
     brush.fill(ridge(foam, 1.1 * frame.h), brush.land((246, 252, 255)))
     wet = brush.land((222, 186, 126), snow=0.5)
@@ -47,12 +47,7 @@ def draw(brush: Brush, frame: Frame) -> None:
     )
     brush.fill(ridge(dry, 1.1 * frame.h), sand, edge=False)
     foot = frame.horizon + 0.34 * s
-    if brush.jitter.land == 2:
-        _palm(brush, frame.w - 0.02 * s, foot + 0.03 * s, -0.1 * s, 0.48 * s)
-        _palm(brush, 0.0, foot - 0.02 * s, 0.05 * s, 0.26 * s)
-    else:
-        lean = (0.13 + 0.03 * brush.jitter.slide) * s
-        _palm(brush, 0.03 * s, foot + 0.04 * s, lean, 0.52 * s)
+    _palm(brush, 0.03 * s, foot + 0.04 * s, 0.13 * s, 0.52 * s)
 
 
 def _palm(brush: Brush, x: float, y: float, lean: float, tall: float) -> None:

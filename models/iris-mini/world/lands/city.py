@@ -9,7 +9,7 @@ from world.colour import WHITE, Colour
 from world.frame import Frame
 from world.lands.ground import draw_flat
 
-# Each: width and height in shorter sides, colour.
+# Each: width and height in units, colour.
 _HOUSES: tuple[tuple[float, float, Colour], ...] = (
     (0.19, 0.36, (214, 120, 104)),
     (0.15, 0.24, (240, 206, 150)),
@@ -24,24 +24,22 @@ def draw(brush: Brush, frame: Frame) -> None:
     """Towers far away, a row of houses, a pavement and a street."""
     s = frame.unit
     base = frame.horizon + 0.05 * s
-    slide = 0.05 * brush.jitter.slide
     far = brush.land((160, 178, 204), far=0.4, snow=0.1)
     towers = skia.Path()
     heights = (0.3, 0.22, 0.34, 0.19, 0.27, 0.22)
     gap = s / len(heights)
     for k in range(-1, len(heights) * frame.tiles + 1):
         tall = heights[k % len(heights)]
-        x = (k + slide * 2) * gap
+        x = k * gap
         towers.addRect(skia.Rect.MakeLTRB(x, base - tall * s, x + 0.86 * gap, base))
     brush.fill(towers, far)
-    houses = _HOUSES if brush.jitter.land < 2 else _HOUSES[3:] + _HOUSES[:3]
-    total = sum(house[0] for house in houses)
+    total = sum(house[0] for house in _HOUSES)
     grow = 1.0 / total
     dark = brush.scene.time in ("night", "storm")
     pane = brush.raw((255, 220, 110)) if dark else brush.land((226, 242, 252), snow=0.2)
     panes = skia.Path()
-    x = slide * s - houses[-1][0] * s * grow
-    for wide, tall, colour in (houses[-1], *(houses * frame.tiles), houses[0]):
+    x = -_HOUSES[-1][0] * s * grow
+    for wide, tall, colour in (_HOUSES[-1], *(_HOUSES * frame.tiles), _HOUSES[0]):
         width, height = wide * s * grow, tall * s
         wall = skia.Path()
         wall.addRect(skia.Rect.MakeLTRB(x, base - height, x + width, base + 0.02 * s))
@@ -79,6 +77,6 @@ def draw(brush: Brush, frame: Frame) -> None:
     lines = skia.Path()
     y = frame.ground + 0.07 * s
     for k in range(-1, int(frame.w / dash) + 2):
-        left = (k + 0.25 + slide * 2) * dash
+        left = (k + 0.25) * dash
         lines.addRect(skia.Rect.MakeLTRB(left, y - 0.012 * s, left + 0.55 * dash, y + 0.012 * s))
     brush.fill(lines, brush.land((250, 240, 200), snow=0.2), edge=False)

@@ -1,4 +1,4 @@
-"""Dunes, with cactuses."""
+"""Dunes, with a cactus."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from world.lands.ground import draw_flat, repeated, ridge
 
 
 def draw(brush: Brush, frame: Frame) -> None:
-    """Two rows of dunes, and a cactus or two."""
+    """Two rows of dunes, and a cactus."""
     s = frame.unit
-    slide = 0.05 * brush.jitter.slide
     draw_flat(
         brush,
         frame.horizon + 0.08 * s,
@@ -21,16 +20,15 @@ def draw(brush: Brush, frame: Frame) -> None:
         brush.land((246, 200, 122), snow=0.7),
     )
     dunes = (
-        (((0.25, -0.13), (0.8, 0.03)), ((0.02, 0.04), (0.68, -0.05))),
-        (((0.25, -0.13), (0.8, 0.03)), ((0.02, 0.04), (0.68, -0.05))),
-        (((0.1, 0.02), (0.6, -0.12)), ((0.2, -0.03), (0.8, 0.06))),
-    )[brush.jitter.land]
+        ((0.25, -0.13), (0.8, 0.03)),
+        ((0.02, 0.04), (0.68, -0.05)),
+    )
     colours: tuple[tuple[Colour, Colour], ...] = (
         ((232, 168, 98), (214, 142, 84)),
         ((244, 194, 116), (226, 162, 92)),
     )
     for order, (points, (lit, shaded)) in enumerate(zip(dunes, colours, strict=True)):
-        line = [(x + slide * s, frame.horizon + y * s) for x, y in repeated(frame, points)]
+        line = [(x, frame.horizon + y * s) for x, y in repeated(frame, points)]
         far = 0.14 if order == 0 else 0.0
         dune = ridge(line, 1.1 * frame.h)
         brush.fill(dune, brush.land(lit, far=far, snow=0.74))
@@ -48,8 +46,7 @@ def draw(brush: Brush, frame: Frame) -> None:
             lee.close()
             brush.fill(lee, brush.land(shaded, far=far, snow=0.5), edge=False)
     floor = [
-        (x + slide * s, frame.horizon + 0.1 * s + y * s)
-        for x, y in repeated(frame, [(0.2, 0.03), (0.7, 0.0)])
+        (x, frame.horizon + 0.1 * s + y * s) for x, y in repeated(frame, [(0.2, 0.03), (0.7, 0.0)])
     ]
     brush.fill(
         ridge(floor, 1.1 * frame.h),
@@ -60,11 +57,7 @@ def draw(brush: Brush, frame: Frame) -> None:
         ),
     )
     foot = frame.horizon + 0.27 * s
-    if brush.jitter.land == 2:
-        _cactus(brush, frame.w - 0.1 * s, foot, 0.3 * s)
-        _cactus(brush, 0.07 * s, foot - 0.05 * s, 0.2 * s)
-    else:
-        _cactus(brush, (0.09 + 0.02 * brush.jitter.slide) * s, foot, 0.38 * s)
+    _cactus(brush, 0.09 * s, foot, 0.38 * s)
 
 
 def _cactus(brush: Brush, x: float, y: float, tall: float) -> None:

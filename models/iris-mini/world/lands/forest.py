@@ -23,11 +23,9 @@ _FIR_CAP = polygon(
 def draw(brush: Brush, frame: Frame) -> None:
     """Two rows of firs far away, three firs near by."""
     s = frame.unit
-    slide = 0.05 * brush.jitter.slide
-    step, flip = ((0.17, 0), (0.17, 0), (0.21, 1))[brush.jitter.land]
     rows = (
-        (-0.02, 0.24, 0.8 * step, (98, 160, 128), 0.36),
-        (0.05, 0.28, step, (54, 124, 90), 0.12),
+        (-0.02, 0.24, 0.136, (98, 160, 128), 0.36),
+        (0.05, 0.28, 0.17, (54, 124, 90), 0.12),
     )
     for order, (drop, tall, gap, green, far) in enumerate(rows):
         colour = brush.land(green, far=far, snow=0.22)
@@ -35,8 +33,8 @@ def draw(brush: Brush, frame: Frame) -> None:
         width = s / count
         whole, caps = skia.Path(), skia.Path()
         for k in range(-1, count * frame.tiles + 2):
-            x = (k + 0.5 * order + slide / gap) * width
-            high = tall * (1.0 if (k + flip) % 2 else 0.78) * s
+            x = (k + 0.5 * order) * width
+            high = tall * (1.0 if k % 2 else 0.78) * s
             y = frame.horizon + drop * s - high
             whole.addPath(placed(_FIR_PATH, x, y, high))
             caps.addPath(placed(_FIR_CAP, x, y, high))
@@ -56,10 +54,9 @@ def draw(brush: Brush, frame: Frame) -> None:
     )
     near = brush.land((34, 98, 72), snow=0.1)
     foot = frame.horizon + 0.1 * s
-    left, right = ((0.5, 0.4), (0.5, 0.4), (0.36, 0.52))[brush.jitter.land]
-    _fir(brush, frame.w - (0.16 - slide) * s, foot, 0.72 * right * s, near)
-    _fir(brush, (0.01 + slide) * s, foot + 0.06 * s, left * s, near)
-    _fir(brush, frame.w - (0.0 - slide) * s, foot + 0.06 * s, right * s, near)
+    _fir(brush, frame.w - 0.16 * s, foot, 0.72 * 0.4 * s, near)
+    _fir(brush, 0.01 * s, foot + 0.06 * s, 0.5 * s, near)
+    _fir(brush, frame.w, foot + 0.06 * s, 0.4 * s, near)
 
 
 def _fir(brush: Brush, x: float, foot: float, tall: float, colour: Colour) -> None:

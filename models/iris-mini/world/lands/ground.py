@@ -41,7 +41,6 @@ def ridge(points: Sequence[tuple[float, float]], bottom: float) -> skia.Path:
 
 
 def repeated(frame: Frame, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Points (share of a tile, height) of one tile, repeated over the width and past its edges."""
-    tile = frame.unit
-    out = [((k + x) * tile, y) for k in range(-1, frame.tiles + 1) for x, y in points]
+    """Points (share of a unit, height) of one unit, repeated over the width and past its edges."""
+    out = [((k + x) * frame.unit, y) for k in range(-1, frame.tiles + 1) for x, y in points]
     return out

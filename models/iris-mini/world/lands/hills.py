@@ -12,8 +12,7 @@ from world.lands.ground import draw_flat, repeated, ridge
 
 def draw(brush: Brush, frame: Frame) -> None:
     """Hills far and near, and a meadow."""
-    s, tile = frame.unit, frame.unit
-    slide = 0.05 * brush.jitter.slide
+    s = frame.unit
     back = brush.land((136, 206, 146), far=0.3, snow=0.8)
     middle = brush.land((110, 194, 98), far=0.12, snow=0.8)
     draw_flat(
@@ -22,25 +21,24 @@ def draw(brush: Brush, frame: Frame) -> None:
         brush.land((84, 170, 74), snow=0.9),
         brush.land((120, 200, 92), snow=0.9),
     )
-    # Each: share of the tile, top above the horizon and half width in shorter sides.
+    # Each: share of the unit, top above the horizon and half width in units.
     far, near = (
-        (((0.3, 0.16, 0.32), (0.86, 0.1, 0.3)), ((0.0, 0.06, 0.36), (0.62, 0.03, 0.34))),
-        (((0.3, 0.16, 0.32), (0.86, 0.1, 0.3)), ((0.0, 0.06, 0.36), (0.62, 0.03, 0.34))),
-        (((0.08, 0.15, 0.24), (0.52, 0.18, 0.24)), ((0.3, 0.06, 0.26), (0.84, 0.08, 0.32))),
-    )[brush.jitter.land]
+        ((0.3, 0.16, 0.32), (0.86, 0.1, 0.3)),
+        ((0.0, 0.06, 0.36), (0.62, 0.03, 0.34)),
+    )
     for group, colour in ((far, back), (near, middle)):
         for k in range(-1, frame.tiles + 1):
             for x, top, rx in group:
                 _mound(
                     brush,
-                    (k + x + slide) * tile,
+                    (k + x) * s,
                     frame.horizon - top * s,
                     rx * s,
                     0.32 * s,
                     colour,
                 )
-    front = [(0.1, 0.1), (0.55, 0.17)] if brush.jitter.land < 2 else [(0.1, 0.17), (0.55, 0.1)]
-    crest = [(x + slide * tile, frame.horizon + y * s) for x, y in repeated(frame, front)]
+    front = repeated(frame, [(0.1, 0.1), (0.55, 0.17)])
+    crest = [(x, frame.horizon + y * s) for x, y in front]
     brush.fill(
         ridge(crest, 1.1 * frame.h),
         brush.fade(

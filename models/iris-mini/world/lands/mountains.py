@@ -10,22 +10,21 @@ from world.paths import polygon
 
 def draw(brush: Brush, frame: Frame) -> None:
     """Three peaks, foothills and a meadow."""
-    s, tile = frame.unit, frame.unit
+    s = frame.unit
     base = frame.horizon + 0.06 * s
-    slide = 0.05 * brush.jitter.slide
-    # Each: share of the tile, height and half width in shorter sides; far ones first.
+    # Each: share of the unit, height and half width in units; far ones first.
     peaks = (
-        ((0.5, 0.22, 0.3), (0.14, 0.36, 0.3), (0.84, 0.3, 0.28)),
-        ((0.5, 0.22, 0.3), (0.14, 0.36, 0.3), (0.84, 0.3, 0.28)),
-        ((0.0, 0.24, 0.26), (0.98, 0.24, 0.26), (0.48, 0.36, 0.36)),
-    )[brush.jitter.land]
+        (0.5, 0.22, 0.3),
+        (0.14, 0.36, 0.3),
+        (0.84, 0.3, 0.28),
+    )
     for order, (px, tall, half) in enumerate(peaks):
         far = 0.34 if order == 0 else 0.12
         face = brush.land((122, 140, 172), far=far, snow=0.25)
         shade = brush.land((92, 108, 144), far=far, snow=0.2)
         cap = brush.land((250, 252, 255), far=0.4 * far)
         for k in range(-1, frame.tiles + 1):
-            x, y = (k + px + slide) * tile, base - tall * s
+            x, y = (k + px) * s, base - tall * s
             rx, ry = half * s, tall * s
 
             def at(

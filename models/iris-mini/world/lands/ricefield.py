@@ -13,9 +13,8 @@ from world.lands.ground import repeated, ridge
 def draw(brush: Brush, frame: Frame) -> None:
     """The volcano, and terraces with water between them."""
     s = frame.unit
-    slide = 0.05 * brush.jitter.slide
     # A lone volcano far away, with a flat crater.
-    x = frame.column((0.68, 0.68, 0.36)[brush.jitter.land]) + slide * s
+    x = frame.column(0.68)
     base, tall = frame.horizon + 0.05 * s, 0.26 * s
     cone = skia.Path()
     cone.moveTo(x - 0.42 * s, base)
@@ -31,11 +30,10 @@ def draw(brush: Brush, frame: Frame) -> None:
         (92, 164, 88), (132, 196, 84), (104, 178, 76), (150, 206, 88), (112, 186, 76),
         (142, 202, 84), (100, 172, 72),
     )  # fmt: skip
-    wave = 1.0 if brush.jitter.land < 2 else -1.0
     for k, share in enumerate((0.0, 0.06, 0.14, 0.25, 0.38, 0.53, 0.7)):
-        swing = (0.02 + 0.007 * k) * s * wave
+        swing = (0.02 + 0.007 * k) * s
         bend = (1.0 + 0.12 * k) * swing
-        shift = (0.05 * k + 0.5 * slide * (k + 1)) * frame.unit
+        shift = 0.05 * k * frame.unit
         points = [
             (px + shift, frame.horizon + share * s + py)
             for px, py in repeated(frame, [(0.12, bend), (0.62, -bend)])

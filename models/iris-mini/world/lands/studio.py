@@ -11,20 +11,19 @@ from world.paths import polygon
 from world.skies import draw_fall, draw_sky
 from world.skies.blossoms import draw_branch
 
+_WALL: Colour = (208, 192, 180)
+_FLOOR: Colour = (228, 216, 204)
+
 
 def draw(brush: Brush, frame: Frame) -> None:
-    """A wall that bends into the floor, a window and a lamp."""
+    """A wall and the floor, a window and a lamp."""
     s, canvas = frame.unit, brush.canvas
-    jitter = brush.jitter
-    walls: tuple[Colour, ...] = ((208, 192, 180), (208, 192, 180), (184, 192, 204))
-    floors: tuple[Colour, ...] = ((228, 216, 204), (228, 216, 204), (206, 212, 222))
-    wall, floor = (brush.land(walls[jitter.land]), brush.land(floors[jitter.land]))
-    canvas.drawRect(skia.Rect.MakeWH(frame.w, frame.h), brush.paint(wall))
+    canvas.drawRect(skia.Rect.MakeWH(frame.w, frame.h), brush.paint(brush.land(_WALL)))
     sweep = frame.horizon + 0.02 * s
     bow = skia.Path()
     bow.addRect(skia.Rect.MakeLTRB(-s, sweep, frame.w + s, 1.1 * frame.h))
-    brush.fill(bow, brush.fade([floor, brush.land(mix(floors[jitter.land], WHITE, 0.3)), floor],
-                               sweep, frame.h))  # fmt: skip
+    floor, lit = brush.land(_FLOOR), brush.land(mix(_FLOOR, WHITE, 0.3))
+    brush.fill(bow, brush.fade([floor, lit, floor], sweep, frame.h))
     spot = skia.Path()
     spot.addOval(
         skia.Rect.MakeLTRB(
@@ -52,7 +51,7 @@ def _window(brush: Brush, frame: Frame) -> None:
     canvas.save()
     canvas.clipRect(skia.Rect.MakeLTRB(left, top, right, bottom), doAntiAlias=True)
     canvas.translate(left, top)
-    if brush.jitter.land == 1:
+    if brush.backdrop.land == 1:
         # Undo the mirror of the land: suns and streaks keep their side and slant.
         canvas.translate(width, 0)
         canvas.scale(-1, 1)

@@ -24,7 +24,7 @@ def draw_wave(brush: Brush, frame: Frame, y: float, band: int) -> None:
     step = frame.unit / (8 if band < 3 else 4)
     high = 0.022 * frame.unit * (0.6 + 0.16 * min(band, 2))
     count = int(frame.w / step) + 4
-    shift = (0.5 * (band % 2) + 0.3 * brush.jitter.slide - 2.0) * step
+    shift = (0.5 * (band % 2) - 2.0) * step
     crest = skia.Path()
     crest.moveTo(shift, y)
     for k in range(count):
@@ -47,7 +47,7 @@ def draw_glitter(brush: Brush, frame: Frame, bottom: float) -> None:
         return
     s = frame.unit
     x = across(brush.scene, frame)
-    if brush.jitter.land == 1:
+    if brush.backdrop.land == 1:
         x = frame.w - x
     count = 4
     gap = (bottom - frame.horizon) / count

@@ -11,7 +11,7 @@ from world.frame import Frame
 from world.paths import placed, union
 from world.skies.clouds import draw_clouds
 
-# One square of a shorter side: share across, share down, turn in degrees.
+# One square of a unit: share across, share down, turn in degrees.
 _PETALS = (
     (0.1, 0.3, 20.0), (0.36, 0.16, -50.0), (0.62, 0.34, 75.0), (0.9, 0.46, -20.0),
     (0.2, 0.58, 110.0), (0.5, 0.62, -35.0), (0.78, 0.7, 40.0), (0.08, 0.84, -70.0),
@@ -45,7 +45,7 @@ _BLOSSOM = _blossom()
 def draw(brush: Brush, frame: Frame) -> None:
     """A white cloud."""
     spots = (((0.24, 0.6, 0.24),), ((0.42, 0.56, 0.26),), ((0.76, 0.6, 0.24),))
-    draw_clouds(brush, frame, spots[brush.jitter.sky], (255, 250, 250))
+    draw_clouds(brush, frame, spots[brush.backdrop.sky], (255, 250, 250))
 
 
 def draw_branch(brush: Brush, frame: Frame, unit: float) -> None:
@@ -54,18 +54,17 @@ def draw_branch(brush: Brush, frame: Frame, unit: float) -> None:
         return
     canvas = brush.canvas
     canvas.save()
-    if brush.jitter.sky != 2:
+    if brush.backdrop.sky != 2:
         # The branch comes from the right, away from the cloud; unit paths come from the left.
         canvas.translate(frame.w, 0)
         canvas.scale(-1, 1)
-    top = 0.02 * unit * brush.jitter.slide
     wood = brush.raw((122, 74, 66))
     branch = skia.Path()
-    branch.moveTo(-0.03 * unit, top + 0.06 * unit)
-    branch.quadTo(0.16 * unit, top + 0.06 * unit, 0.43 * unit, top + 0.17 * unit)
+    branch.moveTo(-0.03 * unit, 0.06 * unit)
+    branch.quadTo(0.16 * unit, 0.06 * unit, 0.43 * unit, 0.17 * unit)
     twig = skia.Path()
-    twig.moveTo(0.16 * unit, top + 0.075 * unit)
-    twig.quadTo(0.2 * unit, top + 0.16 * unit, 0.21 * unit, top + 0.24 * unit)
+    twig.moveTo(0.16 * unit, 0.075 * unit)
+    twig.quadTo(0.2 * unit, 0.16 * unit, 0.21 * unit, 0.24 * unit)
     brush.stroke(twig, wood, 0.016 * unit)
     brush.stroke(branch, wood, 0.026 * unit)
     flowers = (
@@ -79,8 +78,8 @@ def draw_branch(brush: Brush, frame: Frame, unit: float) -> None:
     )
     whole, hearts = skia.Path(), skia.Path()
     for k, (x, y, r) in enumerate(flowers):
-        whole.addPath(placed(_BLOSSOM, x * unit, top + y * unit, r * unit, 24.0 * k))
-        hearts.addCircle(x * unit, top + y * unit, 0.3 * r * unit)
+        whole.addPath(placed(_BLOSSOM, x * unit, y * unit, r * unit, 24.0 * k))
+        hearts.addCircle(x * unit, y * unit, 0.3 * r * unit)
     brush.fill(whole, brush.raw((246, 128, 170)))
     brush.fill(hearts, brush.raw((255, 226, 140)), edge=False)
     canvas.restore()
@@ -92,7 +91,5 @@ def draw_fall(brush: Brush, frame: Frame) -> None:
     path = skia.Path()
     for x, y in frame.squares():
         for fx, fy, turn in _PETALS:
-            if brush.jitter.fall:
-                fx, turn = 1.0 - fx, -turn
             path.addPath(placed(_PETAL, x + fx * s, y + fy * s, 0.055 * s, turn))
     brush.fill(path, brush.raw((246, 132, 172)))

@@ -33,14 +33,13 @@ def draw_clouds(
     shade: Colour | None = None,
     clear: tuple[float, float] | None = None,
 ) -> None:
-    """Clouds at (share of a tile, share of the dome, width in shorter sides).
+    """Clouds at (share of a unit, share of the dome, width in units).
 
     None is drawn over the point `clear`, where the sun is.
     """
-    tile = frame.unit
     for k in range(frame.tiles):
         for x, y, size in spots:
-            cx = (k + x + 0.03 * brush.jitter.slide) * tile
+            cx = (k + x) * frame.unit
             if clear is not None and (
                 abs(cx - clear[0]) < 0.24 * frame.unit
                 and abs(y * frame.dome - 0.1 * frame.unit - clear[1]) < 0.2 * frame.unit

@@ -20,4 +20,4 @@ def draw(brush: Brush, frame: Frame) -> None:
         ((0.16, 0.42, 0.28), (0.86, 0.5, 0.28)),
         ((0.14, 0.62, 0.22), (0.46, 0.38, 0.3)),
     )
-    draw_clouds(brush, frame, spots[brush.jitter.sky], (255, 255, 255), (224, 238, 250), (x, y))
+    draw_clouds(brush, frame, spots[brush.backdrop.sky], (255, 255, 255), (224, 238, 250), (x, y))

@@ -32,18 +32,17 @@ def _wisps(
 ) -> None:
     """Flat banks of fog, at these heights from the top."""
     colour = brush.raw((244, 247, 247))
-    tile = frame.unit
     for k, y in enumerate(rows):
-        side = 1 if (k + brush.jitter.sky) % 2 else -1
+        side = 1 if (k + brush.backdrop.sky) % 2 else -1
         shift = (0.0 if edge else 0.5) + (0.06 if edge else 0.18) * side
         for n in range(-1, frame.tiles + 2):
             bank = skia.Path()
-            middle = (n + shift + 0.05 * brush.jitter.slide) * tile
+            middle = (n + shift) * frame.unit
             for step, (far, half) in enumerate(((0.05, 0.19), (-0.04, 0.3), (0.07, 0.17))):
-                x = middle + side * far * tile
+                x = middle + side * far * frame.unit
                 top = y + (step - 1.5) * 0.05 * frame.unit
                 rect = skia.Rect.MakeLTRB(
-                    x - half * tile, top, x + half * tile, top + 0.054 * frame.unit
+                    x - half * frame.unit, top, x + half * frame.unit, top + 0.054 * frame.unit
                 )
                 bar = skia.Path.RRect(
                     skia.RRect.MakeRectXY(rect, 0.027 * frame.unit, 0.027 * frame.unit)

@@ -31,7 +31,7 @@ def _star() -> skia.Path:
 _CRESCENT = _crescent()
 _STAR = _star()
 
-# Two layouts of stars: share of a tile's width, share of the height down to the horizon, size.
+# Two layouts of stars: share of a unit across, share of the dome, size.
 _STARS = (
     (0.06, 0.52, 1.0),
     (0.17, 0.14, 1.4),
@@ -47,15 +47,14 @@ _STARS = (
 
 def draw(brush: Brush, frame: Frame) -> None:
     """The moon, and stars beside it."""
-    tile = frame.unit
     x = across(brush.scene, frame)
     y, r = 0.3 * frame.dome, 0.095 * frame.unit
     stars = skia.Path()
     for k in range(frame.tiles):
         for sx, sy, size in _STARS:
-            if brush.jitter.sky == 1:
+            if brush.backdrop.sky == 1:
                 sx = 1.0 - sx
-            px, py = (k + sx) * tile, sy * 1.2 * frame.dome
+            px, py = (k + sx) * frame.unit, sy * 1.2 * frame.dome
             if math.hypot(px - x, py - y) > 2.0 * r:
                 stars.addPath(placed(_STAR, px, py, 0.017 * size * frame.unit))
     brush.fill(stars, brush.raw((255, 248, 214)), edge=False)

@@ -16,19 +16,18 @@ def draw(brush: Brush, frame: Frame) -> None:
         ((0.5, 0.4, 0.5), (0.98, 0.34, 0.3)),
         ((0.22, 0.34, 0.38), (0.7, 0.42, 0.44)),
     )
-    draw_clouds(brush, frame, spots[brush.jitter.sky], (214, 222, 232), (150, 164, 184))
+    draw_clouds(brush, frame, spots[brush.backdrop.sky], (214, 222, 232), (150, 164, 184))
 
 
 def draw_fall(brush: Brush, frame: Frame) -> None:
     """Streaks of rain."""
     s = frame.unit
     points = []
-    turn = 0.05 * brush.jitter.fall
     for x, y in frame.squares():
         for row in range(4):
             for column in range(4):
-                px = x + (0.14 + 0.25 * column + (0.125 if row % 2 else 0.0) - turn) * s
-                py = y + (0.04 + 0.25 * row + turn + 0.06 * (column % 2)) * s
+                px = x + (0.14 + 0.25 * column + (0.125 if row % 2 else 0.0)) * s
+                py = y + (0.04 + 0.25 * row + 0.06 * (column % 2)) * s
                 points.append(skia.Point(px, py))
                 points.append(skia.Point(px - 0.05 * s, py + 0.14 * s))
     paint = brush.paint(brush.raw((226, 238, 252)), 0.75)

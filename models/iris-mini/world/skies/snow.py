@@ -8,7 +8,7 @@ from world.brush import Brush
 from world.frame import Frame
 from world.skies.clouds import draw_clouds
 
-# One square of a shorter side: share across, share down, size.
+# One square of a unit: share across, share down, size.
 _FLAKES = (
     (0.08, 0.1, 1.0), (0.3, 0.2, 0.7), (0.55, 0.08, 0.9), (0.8, 0.22, 1.1),
     (0.18, 0.4, 0.8), (0.44, 0.36, 1.1), (0.68, 0.46, 0.7), (0.93, 0.44, 0.9),
@@ -20,7 +20,7 @@ _FLAKES = (
 def draw(brush: Brush, frame: Frame) -> None:
     """A pale cloud."""
     spots = (((0.26, 0.4, 0.34),), ((0.5, 0.36, 0.36),), ((0.76, 0.4, 0.34),))
-    draw_clouds(brush, frame, spots[brush.jitter.sky], (238, 244, 250), (196, 212, 230))
+    draw_clouds(brush, frame, spots[brush.backdrop.sky], (238, 244, 250), (196, 212, 230))
 
 
 def draw_fall(brush: Brush, frame: Frame) -> None:
@@ -29,7 +29,5 @@ def draw_fall(brush: Brush, frame: Frame) -> None:
     path = skia.Path()
     for x, y in frame.squares():
         for fx, fy, size in _FLAKES:
-            if brush.jitter.fall:
-                fx = 1.0 - fx
             path.addCircle(x + fx * s, y + fy * s, 0.022 * size * s)
     brush.fill(path, brush.paint((255, 255, 255), 0.95), edge=False)

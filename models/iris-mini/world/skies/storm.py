@@ -20,7 +20,7 @@ def draw(brush: Brush, frame: Frame) -> None:
     for row, colour in ((0.30, (86, 92, 108)), (0.17, (60, 64, 80))):
         step = 0.25 * frame.unit
         count = 4 * frame.tiles
-        shift = (0.0 if row > 0.2 else 0.5) + 0.2 * brush.jitter.slide + 0.3 * brush.jitter.sky
+        shift = (0.0 if row > 0.2 else 0.5) + 0.3 * brush.backdrop.sky
         ceiling = skia.Path()
         y = row * frame.dome
         ceiling.moveTo(-step, -frame.h)

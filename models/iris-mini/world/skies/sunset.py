@@ -21,4 +21,4 @@ def draw(brush: Brush, frame: Frame) -> None:
         ((0.14, 0.34, 0.3), (0.84, 0.28, 0.32)),
         ((0.14, 0.5, 0.24), (0.4, 0.3, 0.34)),
     )
-    draw_clouds(brush, frame, spots[brush.jitter.sky], (250, 160, 160), clear=(x, y))
+    draw_clouds(brush, frame, spots[brush.backdrop.sky], (250, 160, 160), clear=(x, y))
