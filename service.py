@@ -116,12 +116,12 @@ class IrisEngine:
         _log.info("loading %s", registry.base.tag)
         device = choose_device(settings.device)
         components = load_components(models.base_path, device, choose_dtype(settings.dtype, device))
-        gates = install_styles(
+        styles = install_styles(
             components.transformer, {style.name: style.path for style in models.styles}
         )
         self._engine = Engine(
             components,
-            gates,
+            styles,
             max_waiting=settings.max_waiting,
             max_running=settings.max_running,
             stall_s=_STALL_S,

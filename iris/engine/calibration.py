@@ -42,11 +42,11 @@ def measure(cost: CostModel, conditioner: Conditioner, denoiser: Denoiser) -> No
         if isinstance(row, Exception):
             raise row
         begun = time.monotonic()
-        denoiser.step(row)
+        denoiser.step([row])
         stepped = time.monotonic()
         denoiser.decode(row)
         encodes.append((side * side, begun - asked))
-        tokens = len(row.image_ids) + len(row.text_ids)
+        tokens = len(row.rotation[0])
         steps.append((tokens, stepped - begun))
         decodes.append((side * side, time.monotonic() - stepped))
     cost.encode.calibrate(encodes[1:])

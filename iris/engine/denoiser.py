@@ -1,4 +1,4 @@
-"""One picture's way from noise to pixels: prepare it, step it, decode it."""
+"""A picture's way from noise to pixels: prepare it, step it beside others, decode it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from iris.engine.latents import (
     unpatchify,
 )
 from iris.engine.loader import Components, new_scheduler
-from iris.engine.lora import Gates
+from iris.engine.lora import Styles
+from iris.engine.transformer import PackedTransformer, Rotation
 from iris.jobs import EditJob, Job, Pixels, Usage
 
 
@@ -31,8 +32,7 @@ class Row:
     prompt: Tensor  # (1, text tokens, width)
     unconditional: Tensor | None  # same shape; None = no guidance
     references: Tensor | None  # (1, reference tokens, C)
-    image_ids: Tensor  # (picture + reference tokens, 4)
-    text_ids: Tensor  # (text tokens, 4)
+    rotation: Rotation  # of text, picture and reference tokens
     sigmas: Tensor  # (steps + 1,) float32 on the CPU
     usage: Usage
     latents: Tensor  # (1, picture tokens, C)
@@ -44,11 +44,12 @@ class Row:
 
 
 class Denoiser:
-    """Runs the transformer and the VAE's decoder. One thread only: the gates are shared state."""
+    """Runs the transformer and the VAE's decoder."""
 
-    def __init__(self, components: Components, gates: Gates) -> None:
+    def __init__(self, components: Components, styles: Styles) -> None:
         self._model = components
-        self._gates = gates
+        self._styles = styles
+        self._transformer = PackedTransformer(components.transformer)
 
     @torch.inference_mode()
     def prepare(
@@ -77,7 +78,7 @@ class Denoiser:
         latents = noise
         if strength < 1.0:
             latents = mix(images[0][0], noise, float(sigmas[0]))
-        positions = [image_positions(grid)]
+        positions = [text_positions(prompt.shape[1]), image_positions(grid)]
         positions += [image_positions(g, reference=i) for i, (_, g) in enumerate(images)]
         return Row(
             job=job,
@@ -85,43 +86,53 @@ class Denoiser:
             prompt=prompt,
             unconditional=unconditional,
             references=torch.cat([t for t, _ in images], dim=1) if images else None,
-            image_ids=torch.cat(positions).to(model.device),
-            text_ids=text_positions(prompt.shape[1]).to(model.device),
+            rotation=self._transformer.rotation(torch.cat(positions).to(model.device)),
             sigmas=sigmas,
             usage=Usage(text_tokens, sum(g.tokens for _, g in images), grid.tokens),
             latents=latents,
         )
 
     @torch.inference_mode()
-    def step(self, row: Row) -> None:
-        """Take the row one noise level down."""
-        sigma, sigma_next = row.sigmas[row.step], row.sigmas[row.step + 1]
-        self._gates.open(row.job.lora, row.job.lora_strength, self._model.device)
-        velocity = self._velocity(row, row.prompt, sigma)
-        if row.unconditional is not None:
-            away = self._velocity(row, row.unconditional, sigma)
-            velocity = away + row.job.guidance_scale * (velocity - away)
-        row.latents = euler_step(row.latents, velocity, sigma, sigma_next)
-        row.step += 1
+    def step(self, rows: Sequence[Row]) -> None:
+        """Take each row one of its own noise levels down, all in one forward pass.
 
-    def _velocity(self, row: Row, prompt: Tensor, sigma: Tensor) -> Tensor:
-        """The transformer's prediction for the picture's own tokens: (1, picture tokens, C)."""
+        Nothing is changed in any row if it raises.
+        """
+        prompts = [(row, row.prompt) for row in rows]
+        prompts += [(row, row.unconditional) for row in rows if row.unconditional is not None]
+        predicted = iter(self._velocities(prompts))
+        velocities = [next(predicted) for _ in rows]
+        for i, row in enumerate(rows):
+            if row.unconditional is not None:
+                away = next(predicted)
+                velocities[i] = away + row.job.guidance_scale * (velocities[i] - away)
+        for row, velocity in zip(rows, velocities, strict=True):
+            sigma, sigma_next = row.sigmas[row.step], row.sigmas[row.step + 1]
+            row.latents = euler_step(row.latents, velocity, sigma, sigma_next)
+            row.step += 1
+
+    def _velocities(self, rows: Sequence[tuple[Row, Tensor]]) -> list[Tensor]:
+        """What the transformer predicts for each row's own picture with that prompt."""
         model = self._model
-        tokens = row.latents
-        if row.references is not None:
-            tokens = torch.cat([tokens, row.references], dim=1)
+        pictures = []
+        for row, _ in rows:
+            tokens = row.latents
+            if row.references is not None:
+                tokens = torch.cat([tokens, row.references], dim=1)
+            pictures.append(tokens[0].to(model.dtype))
         # Through thousandths and back, as the stock pipeline does it: the rounding is the same.
-        timestep = (sigma * 1000).expand(1).to(model.device, model.dtype) / 1000
-        predicted: Tensor = model.transformer(
-            hidden_states=tokens.to(model.dtype),
-            timestep=timestep,
-            guidance=None,
-            encoder_hidden_states=prompt,
-            txt_ids=row.text_ids,
-            img_ids=row.image_ids,
-            return_dict=False,
-        )[0]
-        return predicted[:, : row.latents.shape[1]]
+        sigmas = torch.stack([row.sigmas[row.step] for row, _ in rows])
+        timesteps = (sigmas * 1000).to(model.device, model.dtype) / 1000
+        wanted = [(row.job.lora, row.job.lora_strength) for row, _ in rows]
+        predicted = self._transformer(
+            [prompt[0] for _, prompt in rows],
+            pictures,
+            [row.rotation for row, _ in rows],
+            timesteps,
+            self._styles.strengths(wanted, model.device),
+        )
+        own = zip(predicted, (row for row, _ in rows), strict=True)
+        return [velocity[None, : row.latents.shape[1]] for velocity, row in own]
 
     @torch.inference_mode()
     def decode(self, row: Row) -> Tensor:

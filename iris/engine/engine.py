@@ -17,7 +17,7 @@ from iris.engine.conditioning import Conditioner
 from iris.engine.cost import CostModel
 from iris.engine.denoiser import Denoiser, Row, to_pixels
 from iris.engine.loader import Components
-from iris.engine.lora import Gates
+from iris.engine.lora import Styles
 from iris.engine.scheduler import Scheduler, Work
 from iris.engine.ticket import Entry, is_unchanged, unchanged, work_of
 from iris.jobs import (
@@ -37,6 +37,8 @@ _log = logging.getLogger("iris.engine")
 # A ticket that nobody collects is dropped after this: its front is gone, or gave up waiting for it.
 _UNCOLLECTED_S = 10.0
 
+Going = tuple[Work, Entry, Row]  # a picture that is being stepped
+
 
 class Engine:
     """One device, one copy of the weights, one thread that steps.
@@ -47,7 +49,7 @@ class Engine:
     def __init__(
         self,
         components: Components,
-        gates: Gates,
+        styles: Styles,
         *,
         max_waiting: int,
         max_running: int,
@@ -55,9 +57,9 @@ class Engine:
     ) -> None:
         """stall_s: a step that takes longer means the device hangs; `health` then says so."""
         self._model = components
-        self._denoiser = Denoiser(components, gates)
+        self._denoiser = Denoiser(components, styles)
         self._conditioner = Conditioner(components, self._denoiser)
-        self._styles = gates.style_names
+        self._styles = styles.names
         self._scheduler = Scheduler(
             CostModel.unmeasured(), max_waiting=max_waiting, max_running=max_running
         )
@@ -216,8 +218,7 @@ class Engine:
     def _run(self) -> None:
         try:
             while not self._is_closed:
-                for work in self._next_round():
-                    self._advance(work)
+                self._advance(self._next_round())
         except Exception as error:
             # A bug of ours, not of one picture: nobody may wait for a thread that is gone.
             _log.critical("the step thread ended", exc_info=_without_text(error))
@@ -233,39 +234,60 @@ class Engine:
             self._gauge()
         return todo
 
-    def _advance(self, work: Work) -> None:
-        """Take one picture one step further; deliver it when that was its last."""
+    def _advance(self, round_: Sequence[Work]) -> None:
+        """Take pictures one step further together; deliver those for which it was the last."""
+        going: list[Going] = []
         with self._changed:
-            entry = self._entries.get(work.ticket_id)
-            if entry is None or entry.row is None:  # cancelled since the round began
-                return
-            self._busy_since_s = time.monotonic()
-            if entry.started_at_s is None:
-                entry.started_at_s = self._busy_since_s
-                metrics.QUEUED.observe(entry.started_at_s - entry.admitted_at_s)
-        row = entry.row
+            self._busy_since_s = now = time.monotonic()
+            for work in round_:
+                entry = self._entries.get(work.ticket_id)
+                if entry is None or entry.row is None:  # cancelled since the round began
+                    continue
+                if entry.started_at_s is None:
+                    entry.started_at_s = now
+                    metrics.QUEUED.observe(now - entry.admitted_at_s)
+                going.append((work, entry, entry.row))
         try:
-            if work.steps_left > 0:
-                begun = time.monotonic()
-                with metrics.timed("step"):
-                    self._denoiser.step(row)
-                seconds = (time.monotonic() - begun) / work.passes
-                metrics.STEPS.inc()
-                with self._changed:
-                    self._scheduler.cost.step.observe(work.tokens, seconds)
-                    work.steps_left -= 1
-            if work.steps_left == 0 and not entry.outcome.done():  # nobody may want it by now
-                self._deliver(work, entry, row)
-        except Exception as error:
-            self._fail(work.ticket_id, error)
+            self._step([one for one in going if one[0].steps_left > 0])
+            for work, entry, row in going:
+                if work.steps_left == 0 and not entry.outcome.done():  # nobody may want it by now
+                    self._deliver(work, entry, row)
         finally:
             with self._changed:
                 self._busy_since_s = None
 
+    def _step(self, going: Sequence[Going]) -> None:
+        if not going:
+            return
+        begun = time.monotonic()
+        try:
+            with metrics.timed("step"):
+                self._denoiser.step([row for _, _, row in going])
+        except Exception as error:
+            if len(going) == 1:
+                self._fail(going[0][0].ticket_id, error)
+                return
+            for one in going:  # find the one that fails; together they may have been too much
+                self._step([one])
+            return
+        seconds = time.monotonic() - begun
+        metrics.STEPS.inc(len(going))
+        with self._changed:
+            tokens = sum(work.tokens * work.passes for work, _, _ in going)
+            self._scheduler.cost.step.observe(tokens, seconds)
+            for work, _, _ in going:
+                work.steps_left -= 1
+
     def _deliver(self, work: Work, entry: Entry, row: Row) -> None:
         begun = time.monotonic()
-        with metrics.timed("decode"):
-            pixels = to_pixels(self._denoiser.decode(row))
+        with self._changed:
+            self._busy_since_s = begun
+        try:
+            with metrics.timed("decode"):
+                pixels = to_pixels(self._denoiser.decode(row))
+        except Exception as error:
+            self._fail(work.ticket_id, error)
+            return
         now = time.monotonic()
         started = begun if entry.started_at_s is None else entry.started_at_s
         picture = Picture(

@@ -1,4 +1,4 @@
-"""Styles as gated LoRA: every adapter stays beside the weights, a gate per token row opens it.
+"""Styles as gated LoRA: every adapter stays beside the weights, a gate per token opens it.
 
     y = base(x) + ((x @ A) * gate) @ B
 
@@ -9,7 +9,7 @@ bfloat16 weights down, and rows of unlike styles can share one forward pass.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -24,35 +24,35 @@ from iris.errors import StoreError
 _WEIGHTS = "pytorch_lora_weights.safetensors"
 
 
-class Gates:
-    """How far each style is open in the forward pass that runs now.
+class Styles:
+    """The styles that lie beside the weights, in the order of their gates."""
 
-    strengths: (rows or 1, styles) on the device, or None where no row has a style. Set by the
-    denoiser before every pass, read by every `GatedLinear`; only the step thread touches it.
-    """
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
 
-    def __init__(self, style_names: tuple[str, ...]) -> None:
-        self.style_names = style_names
-        self.strengths: Tensor | None = None
+    def strengths(
+        self, wanted: Sequence[tuple[str | None, float]], device: torch.device
+    ) -> Tensor | None:
+        """How far each style is open for each row: (rows, styles); None where no row has one.
 
-    def open(self, style: str | None, strength: float, device: torch.device) -> None:
-        """Open one style for the whole pass; None or strength 0 closes all."""
-        if style is None or strength == 0.0:
-            self.strengths = None
-            return
-        strengths = torch.zeros(1, len(self.style_names), device=device)
-        strengths[0, self.style_names.index(style)] = strength
-        self.strengths = strengths
+        wanted: each row's style, or None, and its strength.
+        """
+        if all(name is None or strength == 0.0 for name, strength in wanted):
+            return None
+        opened = torch.zeros(len(wanted), len(self.names))
+        for row, (name, strength) in enumerate(wanted):
+            if name is not None:
+                opened[row, self.names.index(name)] = strength
+        return opened.to(device)
 
 
 class GatedLinear(nn.Module):
     """A linear layer with every style's low-rank matrices beside it."""
 
-    def __init__(self, base: nn.Linear, gates: Gates, adapters: Mapping[int, Adapter]) -> None:
+    def __init__(self, base: nn.Linear, adapters: Mapping[int, Adapter]) -> None:
         """adapters: index of the style -> its matrices for this layer; the others have none."""
         super().__init__()
         self.base = base
-        self._gates = gates
         weight = base.weight
         down = torch.cat([adapter.down for adapter in adapters.values()]).to(weight)
         up = torch.cat([adapter.up for adapter in adapters.values()], dim=1).to(weight)
@@ -68,9 +68,9 @@ class GatedLinear(nn.Module):
     style_of_rank: Tensor
     scale_of_rank: Tensor
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, strengths: Tensor | None = None) -> Tensor:
+        """x: (tokens, in); strengths: (tokens or 1, styles), None = all closed."""
         y: Tensor = self.base(x)
-        strengths = self._gates.strengths
         if strengths is None:
             return y
         gate = (strengths[:, self.style_of_rank] * self.scale_of_rank).to(x.dtype)
@@ -135,15 +135,14 @@ def read_adapters(folder: Path) -> dict[str, Adapter]:
     return adapters
 
 
-def install_styles(transformer: nn.Module, folders: Mapping[str, Path]) -> Gates:
-    """Put every style beside the transformer's weights, all closed.
+def install_styles(transformer: nn.Module, folders: Mapping[str, Path]) -> Styles:
+    """Put every style beside the transformer's weights.
 
     folders: style name -> folder of its weights.
 
     Raises:
         StoreError: a style names a layer the transformer lacks, or has another shape.
     """
-    gates = Gates(tuple(folders))
     by_module: dict[str, dict[int, Adapter]] = {}
     for index, (name, folder) in enumerate(folders.items()):
         for path, adapter in read_adapters(folder).items():
@@ -152,8 +151,8 @@ def install_styles(transformer: nn.Module, folders: Mapping[str, Path]) -> Gates
     for path, adapters in by_module.items():
         parent, _, leaf = path.rpartition(".")
         base = cast(nn.Linear, transformer.get_submodule(path))
-        setattr(transformer.get_submodule(parent), leaf, GatedLinear(base, gates, adapters))
-    return gates
+        setattr(transformer.get_submodule(parent), leaf, GatedLinear(base, adapters))
+    return Styles(tuple(folders))
 
 
 def _check_fits(transformer: nn.Module, name: str, path: str, adapter: Adapter) -> None:

@@ -52,7 +52,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def load(folders):
-    """load(name) -> fresh (components, gates) on the CPU in float32."""
+    """load(name) -> fresh (components, styles) on the CPU in float32."""
 
     def load_model(name):
         folder = folders[name]

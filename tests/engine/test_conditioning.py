@@ -76,7 +76,7 @@ def test_an_embedding_does_not_depend_on_the_prompts_beside_it(count, prompts):
 
 
 def test_prompts_of_one_batch_are_one_forward_pass(fine, monkeypatch):
-    components, gates = fine
+    components, styles = fine
     passes = []
     forward = components.text_encoder.forward
 
@@ -85,15 +85,15 @@ def test_prompts_of_one_batch_are_one_forward_pass(fine, monkeypatch):
         return forward(*args, **kwargs)
 
     monkeypatch.setattr(components.text_encoder, "forward", counted)
-    conditioner = Conditioner(components, Denoiser(components, gates))
+    conditioner = Conditioner(components, Denoiser(components, styles))
     rows = conditioner.rows([a_job(prompt=prompt) for prompt in PROMPTS])
     assert passes == [len(PROMPTS)]
     assert len(rows) == len(PROMPTS)
 
 
 def test_one_job_that_cannot_be_conditioned_fails_alone(fine):
-    components, gates = fine
-    conditioner = Conditioner(components, Denoiser(components, gates))
+    components, styles = fine
+    conditioner = Conditioner(components, Denoiser(components, styles))
     broken = Pixels(64, 64, b"too few bytes")
     good = a_job(images=(a_gradient(64, 64),))
     first, second, third = conditioner.rows([good, a_job(images=(broken,)), good])

@@ -5,6 +5,7 @@ from iris.engine.conditioning import Conditioner
 from iris.engine.denoiser import Denoiser, to_pixels
 from iris.engine.loader import load_components
 from iris.engine.lora import install_styles
+from iris.engine.transformer import PackedTransformer
 from tests.engine.conftest import a_gradient, a_job
 
 
@@ -14,7 +15,7 @@ def picture(model, job):
     assert not isinstance(row, Exception), row
     steps = 0
     while not row.is_done:
-        denoiser.step(row)
+        denoiser.step([row])
         steps += 1
     return denoiser.decode(row), steps
 
@@ -39,11 +40,11 @@ def test_a_picture_takes_the_steps_asked_for_whatever_its_strength(steps, fine):
 
 def test_guidance_runs_a_second_pass_only_above_one(fine, monkeypatch):
     passes = []
-    forward = fine[0].transformer.forward
+    forward = PackedTransformer.__call__
     monkeypatch.setattr(
-        fine[0].transformer,
-        "forward",
-        lambda *args, **kwargs: passes.append(1) or forward(*args, **kwargs),
+        PackedTransformer,
+        "__call__",
+        lambda self, prompts, *rest: passes.extend(prompts) or forward(self, prompts, *rest),
     )
     picture(fine, a_job(num_inference_steps=3, guidance_scale=1.0))
     assert len(passes) == 3
@@ -54,9 +55,9 @@ def test_guidance_runs_a_second_pass_only_above_one(fine, monkeypatch):
 def test_bfloat16_paints_the_same_picture_roughly(folders, coarse):
     folder = folders["coarse"]
     components = load_components(folder / "weights", torch.device("cpu"), torch.bfloat16)
-    gates = install_styles(components.transformer, {"dark": folder / "styles" / "dark"})
+    styles = install_styles(components.transformer, {"dark": folder / "styles" / "dark"})
     job = a_job(width_px=128, height_px=96, lora="dark", guidance_scale=2.0)
-    rough, _ = picture((components, gates), job)
+    rough, _ = picture((components, styles), job)
     exact, _ = picture(coarse, job)
     assert float((rough - exact).abs().mean()) < 0.05
 

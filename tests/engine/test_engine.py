@@ -53,11 +53,11 @@ class Brake:
         self.rows = []
         step = engine._denoiser.step
 
-        def held(row):
-            self.rows.append(row.job.request_id)
+        def held(rows):
+            self.rows += [row.job.request_id for row in rows]
             self.entered.set()
             assert self.released.wait(30)
-            step(row)
+            step(rows)
 
         monkeypatch.setattr(engine._denoiser, "step", held)
 
@@ -235,10 +235,10 @@ def test_a_picture_no_machine_could_finish_in_time_is_not_called_busy(engine):
 def test_one_bad_picture_fails_alone(engine, monkeypatch):
     step = engine._denoiser.step
 
-    def poisoned(row):
-        if row.job.request_id == "bad":
+    def poisoned(rows):
+        if any(row.job.request_id == "bad" for row in rows):
             raise RuntimeError("secret prompt text")
-        step(row)
+        step(rows)
 
     monkeypatch.setattr(engine._denoiser, "step", poisoned)
     good, bad, other = admit(engine, a_job(), a_job(request_id="bad"), a_job(num_inference_steps=4))
@@ -251,8 +251,8 @@ def test_one_bad_picture_fails_alone(engine, monkeypatch):
 
 
 def test_the_text_of_an_exception_is_never_logged(engine, monkeypatch, caplog):
-    def poisoned(row):
-        raise RuntimeError(row.job.prompt)
+    def poisoned(rows):
+        raise RuntimeError(rows[0].job.prompt)
 
     monkeypatch.setattr(engine._denoiser, "step", poisoned)
     (bad,) = admit(engine, a_job(prompt="a very private wish"))
@@ -264,9 +264,10 @@ def test_the_text_of_an_exception_is_never_logged(engine, monkeypatch, caplog):
 def test_a_picture_that_is_not_finite_is_never_delivered(engine, monkeypatch):
     step = engine._denoiser.step
 
-    def poisoned(row):
-        step(row)
-        row.latents[:] = float("nan")
+    def poisoned(rows):
+        step(rows)
+        for row in rows:
+            row.latents[:] = float("nan")
 
     monkeypatch.setattr(engine._denoiser, "step", poisoned)
     (ticket,) = admit(engine, a_job())
@@ -276,7 +277,7 @@ def test_a_picture_that_is_not_finite_is_never_delivered(engine, monkeypatch):
 
 
 def test_out_of_memory_is_unavailable_not_broken(engine, monkeypatch):
-    def full(row):
+    def full(rows):
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(engine._denoiser, "step", full)

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from iris.engine.lora import Adapter, GatedLinear, Gates, install_styles, read_adapters
+from iris.engine.lora import Adapter, GatedLinear, Styles, install_styles, read_adapters
 from iris.errors import StoreError
 
 FILE = "pytorch_lora_weights.safetensors"
@@ -14,13 +14,16 @@ FILE = "pytorch_lora_weights.safetensors"
 @pytest.fixture
 def two_styles():
     torch.manual_seed(0)
-    gates = Gates(("dark", "anime"))
     base = nn.Linear(6, 5)
     adapters = {
         0: Adapter(torch.randn(2, 6), torch.randn(5, 2), scale=0.5),
         1: Adapter(torch.randn(3, 6), torch.randn(5, 3), scale=2.0),
     }
-    return gates, base, adapters, GatedLinear(base, gates, adapters)
+    return Styles(("dark", "anime")), base, adapters, GatedLinear(base, adapters)
+
+
+def strengths(styles, *wanted):
+    return styles.strengths(wanted, torch.device("cpu"))
 
 
 @pytest.fixture
@@ -32,33 +35,43 @@ def style(folders, tmp_path):
 
 @torch.no_grad()
 def test_an_open_gate_adds_the_styles_own_product(two_styles):
-    gates, base, adapters, layer = two_styles
-    x = torch.randn(1, 7, 6)
+    styles, base, adapters, layer = two_styles
+    x = torch.randn(7, 6)
     for name, index in (("dark", 0), ("anime", 1)):
-        gates.open(name, 0.8, torch.device("cpu"))
         adapter = adapters[index]
         added = 0.8 * adapter.scale * (x @ adapter.down.T) @ adapter.up.T
-        assert torch.allclose(layer(x), base(x) + added, atol=1e-5)
+        assert torch.allclose(layer(x, strengths(styles, (name, 0.8))), base(x) + added, atol=1e-5)
+
+
+@torch.no_grad()
+def test_tokens_of_unlike_styles_share_a_pass(two_styles):
+    styles, base, _, layer = two_styles
+    x = torch.randn(3, 6)
+    together = layer(x, strengths(styles, ("dark", 0.4), (None, 0.8), ("anime", 1.5)))
+    alone = [
+        layer(x[:1], strengths(styles, ("dark", 0.4))),
+        base(x[1:2]),
+        layer(x[2:], strengths(styles, ("anime", 1.5))),
+    ]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-6)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("closed", [(None, 0.8), ("dark", 0.0)])
 def test_a_closed_gate_is_the_base_to_the_bit(two_styles, closed):
-    gates, base, _, layer = two_styles
-    x = torch.randn(1, 7, 6)
-    gates.open("dark", 1.5, torch.device("cpu"))
-    layer(x)
-    gates.open(*closed, torch.device("cpu"))
-    assert torch.equal(layer(x), base(x))
+    styles, base, _, layer = two_styles
+    x = torch.randn(7, 6)
+    layer(x, strengths(styles, ("dark", 1.5)))
+    assert strengths(styles, closed) is None
+    assert torch.equal(layer(x, strengths(styles, closed)), base(x))
 
 
 @torch.no_grad()
 def test_opening_and_closing_never_changes_the_weights(two_styles):
-    gates, base, _, layer = two_styles
+    styles, base, _, layer = two_styles
     before = base.weight.clone()
     for i in range(50):
-        gates.open(("dark", "anime")[i % 2], 1.5, torch.device("cpu"))
-        layer(torch.randn(1, 2, 6))
+        layer(torch.randn(2, 6), strengths(styles, (("dark", "anime")[i % 2], 1.5)))
     assert torch.equal(base.weight, before)
 
 

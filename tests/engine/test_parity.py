@@ -46,14 +46,22 @@ def stock(folders):
 
 
 def engine_picture(model, job):
-    components, gates = model
-    denoiser = Denoiser(components, gates)
-    (row,) = Conditioner(components, denoiser).rows([job])
-    if isinstance(row, Exception):
-        raise row
-    while not row.is_done:
-        denoiser.step(row)
-    return denoiser.decode(row).permute(1, 2, 0).numpy()
+    return engine_pictures(model, [job])[0]
+
+
+def engine_pictures(model, jobs):
+    """All in one packed pass a step; each joins a step after the one before it."""
+    components, styles = model
+    denoiser = Denoiser(components, styles)
+    rows = Conditioner(components, denoiser).rows(jobs)
+    for row in rows:
+        if isinstance(row, Exception):
+            raise row
+    joined = 0
+    while not all(row.is_done for row in rows):
+        joined += 1
+        denoiser.step([row for row in rows[:joined] if not row.is_done])
+    return [denoiser.decode(row).permute(1, 2, 0).numpy() for row in rows]
 
 
 def stock_picture(pipeline, components, job, **extra):
@@ -103,12 +111,7 @@ MATRIX = [
 ]
 
 
-@pytest.mark.parametrize("model", ["fine", "coarse"])
-@pytest.mark.parametrize(("size", "count", "style", "steps", "guidance"), MATRIX)
-def test_a_picture_is_the_stock_pipelines(
-    model, size, count, style, steps, guidance, stock, request, parity
-):
-    ours = request.getfixturevalue(model)
+def matrix_job(size, count, style, steps, guidance):
     changes = {
         "width_px": size[0],
         "height_px": size[1],
@@ -120,11 +123,33 @@ def test_a_picture_is_the_stock_pipelines(
     }
     if count:
         changes["images"] = references(count)
-    job = a_job(**changes)
+    return a_job(**changes)
+
+
+@pytest.mark.parametrize("model", ["fine", "coarse"])
+@pytest.mark.parametrize(("size", "count", "style", "steps", "guidance"), MATRIX)
+def test_a_picture_is_the_stock_pipelines(
+    model, size, count, style, steps, guidance, stock, request, parity
+):
+    ours = request.getfixturevalue(model)
+    job = matrix_job(size, count, style, steps, guidance)
     expected = stock_picture(stock(model), ours[0], job)
     difference = float(np.abs(engine_picture(ours, job) - expected).max())
     parity.append(difference)
     assert difference <= TOLERANCE
+
+
+@pytest.mark.parametrize("model", ["fine", "coarse"])
+@pytest.mark.parametrize("first", range(6))
+def test_a_picture_in_mixed_company_is_the_stock_pipelines(model, first, stock, request, parity):
+    """Every sixth case of the matrix; each joins a step later and leaves when it is done."""
+    ours = request.getfixturevalue(model)
+    jobs = [matrix_job(*case) for case in MATRIX[first::6]]
+    expected = [stock_picture(stock(model), ours[0], job) for job in jobs]
+    for picture, wanted in zip(engine_pictures(ours, jobs), expected, strict=True):
+        difference = float(np.abs(picture - wanted).max())
+        parity.append(difference)
+        assert difference <= TOLERANCE
 
 
 @pytest.mark.parametrize("model", ["fine", "coarse"])

@@ -96,10 +96,10 @@ class Model:
         self._files = sorted(weights.glob("**/*.*"))
         self._files += [file for folder in folders for file in sorted(folder.glob("*.safetensors"))]
         self._components = load_components(weights, torch.device("cpu"), torch.float32)
-        gates = install_styles(
+        styles = install_styles(
             self._components.transformer, {folder.name: folder for folder in folders}
         )
-        self._denoiser = Denoiser(self._components, gates)
+        self._denoiser = Denoiser(self._components, styles)
         self._conditioner = Conditioner(self._components, self._denoiser)
 
     def make(self, tasks: Sequence[Task]) -> Iterator[Image]:
@@ -109,7 +109,7 @@ class Model:
                 if isinstance(row, Exception):
                     raise row
                 while not row.is_done:
-                    self._denoiser.step(row)
+                    self._denoiser.step([row])
                 yield _array(to_pixels(self._denoiser.decode(row)))
 
     def round_trip(self, picture: Image) -> Image:

@@ -1,0 +1,66 @@
+"""Attention inside each segment of one packed sequence; no token sees another segment.
+
+Every implementation takes the same and is held to the same test. None of them takes a mask:
+a block-diagonal one costs the square of the whole sequence, and is dropped silently by some of the
+fused kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.attention.varlen import varlen_attn
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Where the segments of a packed sequence begin and end."""
+
+    lengths: tuple[int, ...]
+    device: torch.device
+
+    @cached_property
+    def bounds(self) -> tuple[int, ...]:
+        """len(lengths) + 1 places, from 0 to the number of tokens."""
+        places = [0]
+        for length in self.lengths:
+            places.append(places[-1] + length)
+        return tuple(places)
+
+    @cached_property
+    def cumulative(self) -> Tensor:
+        """`bounds` on the device, int32."""
+        return torch.tensor(self.bounds, dtype=torch.int32, device=self.device)
+
+
+# query, key, value: (tokens, heads, head width); the answer has the same shape.
+Attention = Callable[[Tensor, Tensor, Tensor, Segments], Tensor]
+
+
+def one_by_one(query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Tensor:
+    """A call of the fused kernel for each segment: what a segment gives cannot depend on others."""
+    parts = []
+    for start, end in pairwise(segments.bounds):
+        q, k, v = (part[start:end].transpose(0, 1)[None] for part in (query, key, value))
+        parts.append(functional.scaled_dot_product_attention(q, k, v)[0].transpose(0, 1))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def varlen(query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Tensor:
+    """One launch for all segments: FlashAttention with cumulative lengths. CUDA, 16-bit only."""
+    ends, longest = segments.cumulative, max(segments.lengths)
+    return cast(Tensor, varlen_attn(query, key, value, ends, ends, longest, longest))
+
+
+def choose(device: torch.device, dtype: torch.dtype) -> Attention:
+    """The fastest implementation that can serve tensors of this kind."""
+    if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
+        return varlen
+    return one_by_one

@@ -1,0 +1,62 @@
+"""Unlike rows side by side in one sequence, without padding.
+
+Tokens lie in one of two orders: by stream, all prompts and then all pictures, as the double
+blocks keep them apart; or by row, each prompt before its own picture, as attention wants them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from iris.engine.attention import Segments
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where each row's tokens lie in both orders.
+
+    Index tensors are None where there is one row: both orders are then the same.
+    """
+
+    text: tuple[int, ...]  # tokens of each row's prompt
+    picture: tuple[int, ...]  # tokens of each row's picture, references included
+    segments: Segments  # by row
+    row_of_text: Tensor | None  # (text tokens,) the row a token belongs to
+    row_of_picture: Tensor | None  # (picture tokens,)
+    row_of_token: Tensor | None  # (tokens,) by row
+    to_rows: Tensor | None  # (tokens,) by row: the token's place by stream
+    to_streams: Tensor | None  # (tokens,) by stream: the token's place by row
+
+    @classmethod
+    def of(cls, text: Sequence[int], picture: Sequence[int], device: torch.device) -> Layout:
+        """Lay out rows of so many prompt and picture tokens."""
+        lengths = tuple(map(sum, zip(text, picture, strict=True)))
+        segments = Segments(lengths, device)
+        if len(lengths) == 1:
+            return cls(tuple(text), tuple(picture), segments, None, None, None, None, None)
+        to_rows: list[int] = []
+        row_of: list[list[int]] = [[], [], []]
+        text_start, picture_start = 0, sum(text)
+        for row, (prompt, image) in enumerate(zip(text, picture, strict=True)):
+            to_rows += range(text_start, text_start + prompt)
+            to_rows += range(picture_start, picture_start + image)
+            text_start, picture_start = text_start + prompt, picture_start + image
+            for rows, count in zip(row_of, (prompt, image, prompt + image), strict=True):
+                rows += [row] * count
+        forth = torch.tensor(to_rows)
+        index = [*(torch.tensor(rows) for rows in row_of), forth, forth.argsort()]
+        return cls(tuple(text), tuple(picture), segments, *(i.to(device) for i in index))
+
+
+def spread(values: Tensor, row_of: Tensor | None) -> Tensor:
+    """(rows, N) -> a row's values for each of its tokens; (1, N) stays as it is."""
+    return values if row_of is None else values[row_of]
+
+
+def reorder(tokens: Tensor, index: Tensor | None) -> Tensor:
+    """Tokens, the first dimension, in the other order."""
+    return tokens if index is None else tokens[index]
