@@ -28,11 +28,14 @@ def least_rows(weights: Iterable[Tensor]) -> int:
 
     1 on CUDA, where byte equality is not promised.
     """
-    return max(_least_rows(tuple(w.shape), w.dtype, w.device) for w in weights)
+    threads = torch.get_num_threads()
+    return max(_least_rows(tuple(w.shape), w.dtype, w.device, threads) for w in weights)
 
 
 @cache
-def _least_rows(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> int:
+def _least_rows(
+    shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, _threads: int
+) -> int:
     if device.type != "cpu":
         return 1
     generator = torch.Generator().manual_seed(0)
