@@ -23,8 +23,8 @@ class Settings:
     database_url: str  # SQLAlchemy URL
     registry: Path  # which model versions are served
     deadline_s: float = 300.0  # a picture that takes longer is a 504
-    max_waiting: int = 64  # pictures admitted but not started
-    max_running: int = 8  # pictures that share the step loop
+    max_waiting: int = 64  # pictures admitted but not begun
+    max_running: int = 8  # pictures that share one pass
     device: str = "auto"  # auto | cpu | cuda
     dtype: str = "auto"  # auto | float32 | bfloat16
     cpu_threads: int = 0  # torch threads of the engine; 0 = one per usable core

@@ -229,8 +229,9 @@ class Engine:
             self._changed.wait_for(
                 lambda: self._is_closed or self._scheduler.has_runnable, timeout=1.0
             )
-            self._let_go(time.monotonic())
-            todo = self._scheduler.next_round()
+            now = time.monotonic()
+            self._let_go(now)
+            todo = self._scheduler.next_round(now)
             self._gauge()
         return todo
 

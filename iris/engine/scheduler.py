@@ -1,13 +1,18 @@
 """Who runs in the next step, and who may come in at all. No torch, no clock of its own.
 
-Policy: pictures start in the order they were admitted, up to `max_running` at once; every round
-takes each running picture one step further, so a picture of few steps leaves early whatever
-runs beside it. A picture is admitted only if all the work ahead and its own fit into its deadline.
+The policy:
+
+- A pass takes as many pictures as make its fixed cost small, and no more, so that it stays short:
+  a picture that comes in waits for at most one pass.
+- The picture with the least work left goes first, so that a preview never waits behind a final.
+  Each second of waiting counts as a fiftieth of a second less work, so that a final gets on too.
+- Where a deadline leaves no more room for anything else, only those due by then are run.
+- A picture is admitted if everybody's deadline can still be kept, its own too, and leaves free some
+  room for shorter ones to come. Who is turned away is told when it will be admitted.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 from iris.engine.cost import CostModel
@@ -15,6 +20,10 @@ from iris.engine.cost import CostModel
 # On the work ahead: what would just make its deadline is better refused at once than at the
 # deadline. Not on a picture's own work, or one that just fits would be told to come back for ever.
 _MARGIN = 1.1
+_AGEING = 0.02  # seconds of work that a second of waiting is worth
+_OVERHEAD = 0.1  # of a pass, at most, is what it costs whatever is in it
+# Times a picture's own work, kept free for shorter ones; at most half of what its deadline leaves.
+_RESERVE = 2.0
 
 
 @dataclass(slots=True)
@@ -27,7 +36,9 @@ class Work:
     steps_left: int
     pixels: int
     image_pixels: int  # of the source images, until they are encoded; then 0
-    deadline_at_s: float  # on the engine's monotonic clock
+    admitted_at_s: float  # on the engine's monotonic clock
+    deadline_at_s: float
+    has_begun: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,47 +58,111 @@ class Scheduler:
     """Not thread-safe: the engine holds its lock around every call."""
 
     def __init__(self, cost: CostModel, *, max_waiting: int, max_running: int) -> None:
+        """max_waiting: pictures admitted and not begun; max_running: pictures in one pass."""
         self.cost = cost
         self._max_waiting = max_waiting
         self._max_running = max_running
         self._encoding: dict[str, Work] = {}  # admitted, prompt and images not encoded yet
-        self._waiting: deque[Work] = deque()
-        self._running: list[Work] = []
+        self._ready: dict[str, Work] = {}
         self._promised_until_s = 0.0  # the latest time somebody was told to return at
 
     @property
     def num_waiting(self) -> int:
-        return len(self._encoding) + len(self._waiting)
+        return len(self._everyone()) - self.num_running
 
     @property
     def num_running(self) -> int:
-        return len(self._running)
+        return sum(work.has_begun for work in self._ready.values())
 
     @property
     def has_runnable(self) -> bool:
         """Whether `next_round` would return anything."""
-        return bool(self._waiting or self._running)
+        return bool(self._ready)
+
+    # -- who runs ---------------------------------------------------------------------------
+
+    def next_round(self, now_s: float) -> list[Work]:
+        """The pictures to take one step further, together, the most urgent first."""
+        budget = self._budget()
+        chosen: list[Work] = []
+        tokens = 0
+        for work in sorted(self._candidates(now_s), key=lambda work: self._rank(work, now_s)):
+            if len(chosen) == self._max_running:
+                break
+            own = work.tokens * work.passes
+            if not chosen or tokens + own <= budget:
+                chosen.append(work)
+                tokens += own
+                work.has_begun = True
+        return chosen
+
+    def _rank(self, work: Work, now_s: float) -> float:
+        return self._work_s(work) - _AGEING * (now_s - work.admitted_at_s)
+
+    def _candidates(self, now_s: float) -> list[Work]:
+        """Everyone; or, where a deadline leaves no room for others, those who are due by it."""
+        ahead_s = 0.0
+        for work in self._by_deadline():
+            ahead_s += self._work_s(work)
+            if now_s + ahead_s * _MARGIN > work.deadline_at_s:
+                due_s = work.deadline_at_s
+                due = [work for work in self._ready.values() if work.deadline_at_s <= due_s]
+                return due or list(self._ready.values())
+        return list(self._ready.values())
+
+    def _budget(self) -> float:
+        """The tokens from which on a pass of them costs little more than the tokens."""
+        line = self.cost.step
+        if line.per_unit_s <= 0:
+            return float("inf")
+        return line.fixed_s / line.per_unit_s * (1 / _OVERHEAD - 1)
+
+    # -- who may come in --------------------------------------------------------------------
 
     def offer(self, work: Work, now_s: float) -> Offer:
         """Admit the work or say when there will be room for it.
 
-        `retry_after_s` is the time until enough of the work ahead is done: for the deadline, or
+        `retry_after_s` is the time until enough of the work ahead is done: for the deadlines, or
         for a place in the queue.
         """
-        ahead_s = self.remaining_s()
         own_s = self._work_s(work)
-        total_s = ahead_s + own_s
         left_s = work.deadline_at_s - now_s
         if own_s > left_s:
             return Offer(own_s, is_hopeless=True)
-        late_s = ahead_s * _MARGIN + own_s - left_s
+        predicted_s = own_s + self._ahead_of_s(work)
+        late_s = self._late_s(work, now_s)
         if late_s > 0:
-            return Offer(total_s, self._promise(late_s, own_s, left_s, now_s))
+            return Offer(predicted_s, self._promise(late_s, own_s, left_s, now_s))
         if self.num_waiting >= self._max_waiting:
-            place_s = ahead_s / len(self._everyone())
-            return Offer(total_s, self._promise(place_s, own_s, left_s, now_s))
+            place_s = self.remaining_s() / len(self._everyone())
+            return Offer(predicted_s, self._promise(place_s, own_s, left_s, now_s))
         self._encoding[work.ticket_id] = work
-        return Offer(total_s)
+        return Offer(predicted_s)
+
+    def _ahead_of_s(self, work: Work) -> float:
+        """The work that would be done before this picture: all that is shorter."""
+        own_s = self._work_s(work)
+        return sum(other_s for other_s in map(self._work_s, self._everyone()) if other_s <= own_s)
+
+    def _late_s(self, work: Work, now_s: float) -> float:
+        """By how much the worst deadline would be missed if this picture came in; below 0: none.
+
+        Run in the order of their deadlines, pictures keep them all if that can be done at all.
+        """
+        own_s = self._work_s(work)
+        left_s = work.deadline_at_s - now_s
+        ahead_s = sum(
+            self._work_s(other)
+            for other in self._everyone()
+            if other.deadline_at_s <= work.deadline_at_s
+        )
+        reserve_s = min(_RESERVE * own_s, (left_s - own_s) / 2) if ahead_s else 0.0
+        late_s = ahead_s * _MARGIN + own_s + reserve_s - left_s
+        for other in self._by_deadline():
+            if other.deadline_at_s > work.deadline_at_s:
+                ahead_s += self._work_s(other)
+                late_s = max(late_s, ahead_s * _MARGIN + own_s - (other.deadline_at_s - now_s))
+        return late_s
 
     def _promise(self, wait_s: float, own_s: float, left_s: float, now_s: float) -> float:
         """Seconds to come back after: everyone who is turned away gets a time of their own.
@@ -99,30 +174,20 @@ class Scheduler:
         self._promised_until_s = min(promised_s, latest_s)
         return self._promised_until_s - now_s
 
+    # -- tickets ----------------------------------------------------------------------------
+
     def encoded(self, ticket_id: str) -> bool:
         """The picture can start. False if it was removed in the meantime."""
         work = self._encoding.pop(ticket_id, None)
         if work is not None:
             work.image_pixels = 0
-            self._waiting.append(work)
+            self._ready[ticket_id] = work
         return work is not None
-
-    def next_round(self) -> list[Work]:
-        """The pictures to take one step further, in order."""
-        while self._waiting and len(self._running) < self._max_running:
-            self._running.append(self._waiting.popleft())
-        return list(self._running)
 
     def remove(self, ticket_id: str) -> bool:
         """Take a picture out wherever it is: finished, failed or no longer wanted."""
-        if self._encoding.pop(ticket_id, None) is not None:
-            return True
-        for queue in (self._waiting, self._running):
-            for work in queue:
-                if work.ticket_id == ticket_id:
-                    queue.remove(work)
-                    return True
-        return False
+        was_encoding = self._encoding.pop(ticket_id, None) is not None
+        return self._ready.pop(ticket_id, None) is not None or was_encoding
 
     def expired(self, now_s: float) -> list[str]:
         """Tickets whose deadline has passed."""
@@ -133,7 +198,10 @@ class Scheduler:
         return sum(self._work_s(work) for work in self._everyone())
 
     def _everyone(self) -> list[Work]:
-        return [*self._running, *self._waiting, *self._encoding.values()]
+        return [*self._ready.values(), *self._encoding.values()]
+
+    def _by_deadline(self) -> list[Work]:
+        return sorted(self._everyone(), key=lambda work: work.deadline_at_s)
 
     def _work_s(self, work: Work) -> float:
         seconds = self.cost.picture_s(work.tokens, work.passes, work.steps_left, work.pixels)

@@ -52,6 +52,7 @@ def work_of(job: Job, ticket_id: str, model: Components, now_s: float) -> Work:
         steps_left=0 if is_unchanged(job) else job.num_inference_steps,
         pixels=job.width_px * job.height_px,
         image_pixels=0 if is_unchanged(job) else image_pixels,
+        admitted_at_s=now_s,
         deadline_at_s=now_s + job.deadline_s,
     )
 

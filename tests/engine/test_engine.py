@@ -199,15 +199,14 @@ def test_a_deadline_that_passes_ends_the_picture(engine, brake):
 
 
 def test_more_work_than_fits_the_deadline_is_refused_at_once(engine, brake):
-    admit(engine, a_job(num_inference_steps=50, deadline_s=1000.0))
+    own_s = engine._scheduler.cost.picture_s(16 + 128, 1, 50, 64 * 64)
+    final = a_job(num_inference_steps=50, deadline_s=1.5 * own_s)
+    admit(engine, final)
     assert brake.entered.wait(10)
-    predicted = engine.admit([a_job(num_inference_steps=1, deadline_s=1000.0)])[0].predicted_s
-    own = engine._scheduler.cost.picture_s(16 + 128, 1, 1, 64 * 64)
-    # Room for itself, not for what is ahead.
-    (answer,) = engine.admit([a_job(num_inference_steps=1, deadline_s=(predicted + own) / 2)])
+    (answer,) = engine.admit([final])  # room for itself, not for what is ahead
     assert isinstance(answer, Refusal)
     assert answer.code == "backend_busy"
-    assert 0 < answer.retry_after_s <= predicted
+    assert 0 < answer.retry_after_s <= 1.5 * own_s
     for ticket in list(engine._entries):
         engine.cancel(ticket)
 
