@@ -84,7 +84,7 @@ def test_more_than_fits_is_refused_at_once_and_told_when_to_return(tight):
     with tight.client() as client, ThreadPoolExecutor(2) as pool:
         running = pool.submit(generate, client, num_steps=50, size="640x640")
         eventually(lambda: tight.metric("iris_engine_running_pictures") == 1)
-        waiting = pool.submit(generate, client)
+        waiting = pool.submit(generate, client, num_steps=50, size="640x640")  # not less work
         eventually(lambda: tight.metric("iris_engine_waiting_pictures") == 1)
         refused = generate(client)
         assert refused.status_code == 429
