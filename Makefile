@@ -45,6 +45,8 @@ format: $(INSTALLED) ## Format the code and fix what can be fixed
 MINI := models/iris-mini
 MINUTES ?= 150
 DECAY ?= 40
+# minutes in which what the noise decides is taught loud; 30 where training starts from nothing
+LOUD ?= 0
 STYLE_MINUTES ?= 12
 # a waiting thread that spins takes the core from the one it waits for
 MINI_RUN = cd $(MINI) && OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 PYTHONPATH=.:../.. \
@@ -62,7 +64,7 @@ mini-data: $(INSTALLED) ## iris-mini: render the training set
 	$(MINI_RUN) training.prepare_examples --style anime --count 6000
 
 mini-train: $(INSTALLED) ## iris-mini: train the transformer (MINUTES=150, the last DECAY=40 slowing down)
-	$(MINI_RUN) training.train_transformer --minutes $(MINUTES) --decay $(DECAY)
+	$(MINI_RUN) training.train_transformer --minutes $(MINUTES) --decay $(DECAY) --loud $(LOUD)
 	$(MINI_RUN) training.export
 
 mini-styles: $(INSTALLED) ## iris-mini: train the styles on the trained base (STYLE_MINUTES=12 each)
