@@ -3,9 +3,9 @@
     python -m training.train_transformer --minutes M [--decay D] [--loud L] [--threads N]
 
 The learning rate is constant and falls to nothing over the last D minutes. In the first L minutes
-what the noise decides is spoken louder than it will be: a model that never read it needs that. The state is saved
-every few minutes to models/iris-mini/runs/transformer; stopped and started again, it goes on.
-Without a state it starts from the weights that are there, unless --fresh.
+what the noise decides is spoken louder than it will be: a model that never read it needs that. The
+state is saved every few minutes to models/iris-mini/runs/transformer; stopped and started again, it
+goes on. Without a state it starts from the weights that are there, unless --fresh.
 """
 
 from __future__ import annotations
