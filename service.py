@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from contextlib import suppress
 from typing import Any, cast
 
@@ -35,6 +36,7 @@ from iris.api.app import create_app
 from iris.api.log import configure_logging
 from iris.api.remote_engine import RemoteEngine
 from iris.config import Settings
+from iris.drain import Drain
 from iris.errors import (
     BackendUnavailable,
     ConfigError,
@@ -71,7 +73,8 @@ if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:  # only the process that starts
 uvicorn.config.HTTP_PROTOCOLS["auto"] = "iris.api.protocol:BoundedH11Protocol"
 
 _FRONT = "epithre_iris"
-_STALL_S = 60.0  # a single step that takes longer means the device hangs
+_GRACE_S = 25.0  # for what has begun when we are told to end; BentoML kills after 30
+_LAST_WORDS_S = 2.0  # for the answers of an engine whose device hangs, before its process ends
 _COLLECT_POLL_S = 0.25  # how soon a front that died is noticed
 # Longer than a body and a picture may take: BentoML would answer in another shape than ours.
 _TRAFFIC_TIMEOUT_S = int(settings.body_timeout_s + settings.deadline_s) + 60
@@ -124,7 +127,9 @@ class IrisEngine:
             styles,
             max_waiting=settings.max_waiting,
             max_running=settings.max_running,
-            stall_s=_STALL_S,
+            cache_bytes=settings.cache_mb << 20,
+            stall_s=settings.stall_s,
+            on_hang=_leave,
         )
         self._engine.start()
 
@@ -163,9 +168,25 @@ class IrisEngine:
     async def __is_ready__(self) -> bool:
         return self._engine.health().ready
 
+    @bentoml.on_startup
+    async def drain_before_the_end(self) -> None:
+        self._drain = Drain(self._finish)
+        self._drain.install()
+
+    async def _finish(self) -> None:
+        """Refuse new pictures, and hand out what is in the making or why it is not to be had."""
+        if not await asyncio.to_thread(self._engine.drain, _GRACE_S):
+            await asyncio.to_thread(self._engine.close)
+
     @bentoml.on_shutdown
     def close(self) -> None:
         self._engine.close()
+
+
+def _leave() -> None:
+    """End this process, so that its supervisor starts another: a device that hangs stays hung."""
+    time.sleep(_LAST_WORDS_S)
+    os._exit(os.EX_SOFTWARE)  # threads that hang would keep an ordinary exit from coming
 
 
 class FrontKeys:
@@ -227,7 +248,19 @@ class EpithreIris:
         database = Database(settings.database_url)
         self._key_file, self._first_secret = ensure_first_key(database, settings.home)
         keys.ring = KeyRing(database)
-        app.state.dispatcher = RemoteEngine(self.engine.to_async)
+        self._remote = RemoteEngine(self.engine.to_async)
+        app.state.dispatcher = self._remote
+
+    @bentoml.on_startup
+    async def drain_before_the_end(self) -> None:
+        self._drain = Drain(self._finish)
+        self._drain.install()
+
+    async def _finish(self) -> None:
+        """Stay until all that the engine has admitted is answered; it refuses what is new."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE_S + _LAST_WORDS_S):
+                await self._remote.wait_for_all()
 
     @bentoml.on_startup
     async def announce(self) -> None:

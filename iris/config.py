@@ -23,8 +23,10 @@ class Settings:
     database_url: str  # SQLAlchemy URL
     registry: Path  # which model versions are served
     deadline_s: float = 300.0  # a picture that takes longer is a 504
+    stall_s: float = 60.0  # a step, encoding or decoding that takes longer: the device hangs
     max_waiting: int = 64  # pictures admitted but not begun
     max_running: int = 8  # pictures that share one pass
+    cache_mb: int = 256  # of the device's memory, for prompts and images encoded before
     device: str = "auto"  # auto | cpu | cuda
     dtype: str = "auto"  # auto | float32 | bfloat16
     cpu_threads: int = 0  # torch threads of the engine; 0 = one per usable core
@@ -85,8 +87,10 @@ _REGISTRY = Path(__file__).resolve().parent.parent / "models" / "registry.toml"
 # processes, and admitting and cancelling need some as well.
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("deadline_s", 1.0, 86_400.0),
+    ("stall_s", 1.0, 3_600.0),
     ("max_waiting", 1, 64),
     ("max_running", 1, 16),
+    ("cache_mb", 0, 65_536),
     ("cpu_threads", 0, 1_024),
     ("decode_workers", 1, 64),
     ("decode_timeout_s", 0.1, 600.0),

@@ -16,6 +16,8 @@ GIVEN: dict[str, tuple[str, object]] = {
     "deadline_s": ("12.5", 12.5),
     "max_waiting": ("7", 7),
     "max_running": ("3", 3),
+    "cache_mb": ("64", 64),
+    "stall_s": ("5", 5.0),
     "device": ("cuda", "cuda"),
     "dtype": ("bfloat16", "bfloat16"),
     "cpu_threads": ("2", 2),

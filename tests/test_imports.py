@@ -24,6 +24,7 @@ ROOMS: dict[str, frozenset[str]] = {
     "api": frozenset({"accounts", "images", "jobs", "errors", "config", "catalog", "playground"}),
     "playground": frozenset(),
     "welcome": frozenset(),
+    "drain": frozenset(),
     "cli": frozenset({"store", "accounts", "config", "errors", "catalog"}),
 }
 BENTOML = ("bentoml", "_bentoml_sdk", "_bentoml_impl", "bentoml_cli")

@@ -57,12 +57,21 @@ class RemoteEngine:
         self._engine = engine
         self._patience_s = patience_s
         self._pulse: asyncio.Task[bool] | None = None
+        self._num_awaited = 0  # pictures that were admitted
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop keeps only weak references
+
+    async def wait_for_all(self) -> None:
+        """Return when nobody waits for a picture any more that the engine has admitted."""
+        await self._is_idle.wait()
 
     async def run(self, job: Job) -> Picture:
         answer = await self._admitted(job)
         if isinstance(answer, Refusal):
             raise _ERRORS[answer.code](answer.message, retry_after_s=answer.retry_after_s)
+        self._num_awaited += 1
+        self._is_idle.clear()
         try:
             outcome = self._outcome.validate_python(await self._engine.collect(answer.ticket_id))
         except asyncio.CancelledError:
@@ -70,6 +79,10 @@ class RemoteEngine:
             raise
         except Exception as error:
             raise _unreachable(error) from None
+        finally:
+            self._num_awaited -= 1
+            if not self._num_awaited:
+                self._is_idle.set()
         if isinstance(outcome, Failure):
             raise _ERRORS[outcome.code](outcome.message)
         return outcome

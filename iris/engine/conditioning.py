@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from iris.engine import metrics
+from iris.engine.activity import Activity
+from iris.engine.cache import Cache, Key
 from iris.engine.denoiser import Denoiser, Row
+from iris.engine.floor import least_rows
 from iris.engine.latents import Grid, normalise, patchify, to_tokens
 from iris.engine.loader import Components
+from iris.engine.memory import with_room
 from iris.jobs import EditJob, Job, Pixels
 
 _PLACE = "PROMPT-GOES-HERE"
@@ -41,6 +46,9 @@ class PromptEncoder:
         markup = components.tokenizer.get_added_vocab()  # special or not: all are matched whole
         self._markup = re.compile("|".join(map(re.escape, markup)) or r"(?!)")
         self._unconditional: Tensor | None = None
+        layers = [m.weight for m in components.text_encoder.modules() if isinstance(m, nn.Linear)]
+        # A prompt of fewer tokens than the floor would round otherwise in company than alone.
+        self._is_steady = components.text_tokens >= least_rows(layers)
 
     def token_ids(self, prompt: str) -> list[int]:
         """The prompt inside the model's chat template, at most `text_tokens` ids, not padded.
@@ -60,13 +68,18 @@ class PromptEncoder:
         cuts = [0, *(match.start() + 1 for match in self._markup.finditer(prompt)), len(prompt)]
         return [prompt[start:end] for start, end in pairwise(cuts)]
 
-    @torch.inference_mode()
     def encode(self, prompts: Sequence[str]) -> Tensor:
-        """Embed prompts: (prompts, text_tokens, width).
+        """Embed prompts: (prompts, text_tokens, width), each the same whatever is beside it.
 
         The transformer was trained to see the padding too, so all of it is kept.
         Source: Flux2KleinPipeline._get_qwen3_prompt_embeds.
         """
+        if self._is_steady:
+            return self._embed(prompts)
+        return torch.cat([self._embed([prompt]) for prompt in prompts])
+
+    @torch.inference_mode()
+    def _embed(self, prompts: Sequence[str]) -> Tensor:
         model = self._model
         rows = [self.token_ids(prompt) for prompt in prompts]
         ids = torch.full((len(rows), model.text_tokens), model.tokenizer.pad_token_id)
@@ -116,36 +129,52 @@ def encode_image(pixels: Pixels, components: Components) -> tuple[Tensor, Grid]:
 class Conditioner:
     """Jobs -> rows ready to be stepped, all their prompts through the text encoder at once."""
 
-    def __init__(self, components: Components, denoiser: Denoiser) -> None:
+    def __init__(
+        self, components: Components, denoiser: Denoiser, cache: Cache, activity: Activity
+    ) -> None:
         self._model = components
         self._denoiser = denoiser
         self._prompts = PromptEncoder(components)
+        self._cache = cache
+        self._activity = activity
 
     def rows(self, jobs: Sequence[Job]) -> list[Row | Exception]:
         """Condition the jobs; a job that cannot be conditioned gives its exception in its place."""
-        if not jobs:
-            return []
         try:
-            with metrics.timed("text_encode"):
-                embeddings = self._prompts.encode([job.prompt for job in jobs])
+            embeddings = self._embeddings(jobs)
         except Exception as error:
             if len(jobs) == 1:
                 return [error]
             return [row for job in jobs for row in self.rows([job])]  # find the one that fails
         rows: list[Row | Exception] = []
-        for i, job in enumerate(jobs):
+        for job, embedding in zip(jobs, embeddings, strict=True):
             try:
-                rows.append(self._row(job, embeddings[i : i + 1]))
+                rows.append(self._row(job, embedding))
             except Exception as error:
                 rows.append(error)
         return rows
 
+    def _embeddings(self, jobs: Sequence[Job]) -> list[Tensor]:
+        """Each job's prompt, (1, text_tokens, width), encoding what is new to its owner."""
+        asked = {(job.owner, job.prompt): None for job in jobs}
+        found: dict[tuple[str, str], Tensor] = {}
+        for owner, prompt in asked:
+            known = self._cache.get(owner, _prompt_key(prompt))
+            if known is not None:
+                found[owner, prompt] = known
+        new = [one for one in asked if one not in found]
+        if new:
+            prompts = [prompt for _, prompt in new]
+            with self._activity.section(), metrics.timed("text_encode"):
+                embedded = with_room(lambda: self._prompts.encode(prompts), self._cache)
+            for (owner, prompt), embedding in zip(new, embedded, strict=True):
+                # a copy: a part of the batch would keep all of it in memory
+                found[owner, prompt] = embedding[None].clone()
+                self._cache.put(owner, _prompt_key(prompt), found[owner, prompt])
+        return [found[job.owner, job.prompt] for job in jobs]
+
     def _row(self, job: Job, prompt: Tensor) -> Row:
-        images: list[tuple[Tensor, Grid]] = []
-        if isinstance(job, EditJob):
-            for pixels in job.images:
-                with metrics.timed("image_encode"):
-                    images.append(encode_image(pixels, self._model))
+        images = [self._image(job.owner, pixels) for pixels in _images(job)]
         return self._denoiser.prepare(
             job,
             prompt,
@@ -153,3 +182,22 @@ class Conditioner:
             images,
             text_tokens=len(self._prompts.token_ids(job.prompt)),
         )
+
+    def _image(self, owner: str, pixels: Pixels) -> tuple[Tensor, Grid]:
+        content = pixels.width_px, pixels.height_px, hashlib.sha256(pixels.rgb).digest()
+        tokens = self._cache.get(owner, ("image", content))
+        if tokens is not None:
+            per_token = self._model.pixels_per_token
+            return tokens, Grid.covering(pixels.width_px, pixels.height_px, per_token)
+        with self._activity.section(), metrics.timed("image_encode"):
+            tokens, grid = with_room(lambda: encode_image(pixels, self._model), self._cache)
+        self._cache.put(owner, ("image", content), tokens)
+        return tokens, grid
+
+
+def _prompt_key(prompt: str) -> Key:
+    return "prompt", hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).digest()
+
+
+def _images(job: Job) -> tuple[Pixels, ...]:
+    return job.images if isinstance(job, EditJob) else ()

@@ -1,49 +1,36 @@
-"""The engine: admit pictures, step them in one thread, hand them out, let go of them."""
+"""The engine: admits pictures, lets them be made side by side, hands them out."""
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-import torch
-
 from iris.engine import metrics
+from iris.engine.activity import Activity
+from iris.engine.cache import Cache
 from iris.engine.calibration import measure
 from iris.engine.conditioning import Conditioner
 from iris.engine.cost import CostModel
-from iris.engine.denoiser import Denoiser, Row, to_pixels
+from iris.engine.decode_loop import DecodeLoop
+from iris.engine.denoiser import Denoiser
 from iris.engine.loader import Components
 from iris.engine.lora import Styles
-from iris.engine.scheduler import Scheduler, Work
-from iris.engine.ticket import Entry, is_unchanged, unchanged, work_of
-from iris.jobs import (
-    Admission,
-    EditJob,
-    EngineHealth,
-    Failure,
-    Job,
-    Outcome,
-    Picture,
-    Refusal,
-    Ticket,
-)
-
-_log = logging.getLogger("iris.engine")
-
-# A ticket that nobody collects is dropped after this: its front is gone, or gave up waiting for it.
-_UNCOLLECTED_S = 10.0
-
-Going = tuple[Work, Entry, Row]  # a picture that is being stepped
+from iris.engine.register import Register
+from iris.engine.scheduler import Scheduler
+from iris.engine.step_loop import StepLoop
+from iris.engine.ticket import is_unchanged, unchanged, work_of
+from iris.engine.watchdog import Watchdog
+from iris.jobs import Admission, EditJob, EngineHealth, Failure, Job, Outcome, Refusal, Ticket
 
 
 class Engine:
-    """One device, one copy of the weights, one thread that steps.
+    """One device and one copy of the weights.
 
-    `admit`, `collect`, `cancel`, `drain` and `health` may be called from any thread.
+    Prompts and images are encoded on the threads that admit them, all pictures are stepped
+    together on one thread, and decoded one by one on another. `admit`, `collect`, `cancel`,
+    `drain` and `health` may be called from any thread.
     """
 
     def __init__(
@@ -53,64 +40,85 @@ class Engine:
         *,
         max_waiting: int,
         max_running: int,
+        cache_bytes: int,
         stall_s: float,
+        on_hang: Callable[[], None] = lambda: None,
     ) -> None:
-        """stall_s: a step that takes longer means the device hangs; `health` then says so."""
+        """cache_bytes: for prompts and images that were encoded before.
+
+        stall_s: a single step, encoding or decoding that takes longer means the device hangs.
+        Everybody who waits is then told so, `health` is never alive again, and `on_hang` is called.
+        """
         self._model = components
-        self._denoiser = Denoiser(components, styles)
-        self._conditioner = Conditioner(components, self._denoiser)
         self._styles = styles.names
-        self._scheduler = Scheduler(
-            CostModel.unmeasured(), max_waiting=max_waiting, max_running=max_running
+        self._register = Register(
+            Scheduler(CostModel.unmeasured(), max_waiting=max_waiting, max_running=max_running)
         )
-        self._stall_s = stall_s
-        self._entries: dict[str, Entry] = {}
-        self._changed = threading.Condition()  # guards scheduler, entries and the flags below
-        self._is_ready = False
-        self._is_draining = False
-        self._is_closed = False
-        self._busy_since_s: float | None = None
-        self._thread = threading.Thread(target=self._run, name="iris-step", daemon=True)
+        self._denoiser = Denoiser(components, styles)
+        cache = Cache(cache_bytes)
+        self._activity = Activity()
+        self._conditioner = Conditioner(components, self._denoiser, cache, self._activity)
+        self._steps = StepLoop(self._register, self._denoiser, self._activity, cache)
+        self._decodes = DecodeLoop(self._register, self._denoiser, self._activity, cache)
+        self._watchdog = Watchdog(self._activity, stall_s, self._give_up)
+        self._on_hang = on_hang
+        self._cache = cache
+        self._is_ready = self._is_draining = self._is_hung = False
 
     # -- life -------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Measure the machine on two small pictures, then take work."""
-        measure(self._scheduler.cost, self._conditioner, self._denoiser)
-        self._thread.start()
+        """Measure the machine on small pictures, then take work."""
+        measure(self._register.scheduler.cost, self._conditioner, self._denoiser)
+        self._cache.clear()
+        self._steps.start()
+        self._decodes.start()
+        self._watchdog.start()
         self._is_ready = True
 
     def drain(self, timeout_s: float) -> bool:
-        """Refuse new pictures, finish the admitted ones. True if all were finished in time."""
-        with self._changed:
+        """Refuse new pictures, finish the admitted ones. True if all were fetched in time."""
+        with self._register.changed:
             self._is_draining = True
-            return self._changed.wait_for(lambda: not self._num_open(), timeout_s)
+            return self._register.changed.wait_for(lambda: not len(self._register), timeout_s)
 
     def close(self) -> None:
-        """Stop the step thread; pictures still in the making fail as unavailable."""
-        with self._changed:
-            self._is_closed = self._is_draining = True
-            self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join()
-        self._fail_all(Failure("backend_unavailable", "The engine is stopping."))
+        """Stop the threads; pictures still in the making fail as unavailable."""
+        with self._register.changed:
+            self._is_draining = True
+        self._watchdog.stop()
+        self._steps.stop()
+        self._decodes.stop()
+        self._register.fail_all(Failure("backend_unavailable", "The engine is stopping."))
 
     def health(self) -> EngineHealth:
-        """What is true of the step thread right now."""
-        with self._changed:
-            busy_since = self._busy_since_s
-            waiting, running = self._scheduler.num_waiting, self._scheduler.num_running
+        """What is true of the threads right now."""
+        with self._register.changed:
+            scheduler = self._register.scheduler
+            waiting, running = scheduler.num_waiting, scheduler.num_running
         started = self._is_ready
-        stalled = busy_since is not None and time.monotonic() - busy_since > self._stall_s
-        alive = not started or (self._thread.is_alive() and not stalled)
+        hangs = self._is_hung or self._watchdog.is_stalled
+        alive = not started or (self._is_running and not hangs)
         if not alive:
-            detail = "The step thread hangs." if stalled else "The step thread has ended."
+            detail = "The device hangs." if hangs else "A thread of the engine has ended."
         elif self._is_draining:
             detail = "The engine is finishing its pictures and takes no new ones."
         else:
             detail = "The engine takes work." if started else "The engine is starting."
         ready = started and alive and not self._is_draining
         return EngineHealth(ready, alive, waiting, running, detail)
+
+    @property
+    def _is_running(self) -> bool:
+        return self._steps.is_alive and self._decodes.is_alive
+
+    def _give_up(self) -> None:
+        """Nothing comes back from a device that hangs: tell everybody, then whoever owns us."""
+        hung = Failure("backend_timeout", "The device does not answer any more.")
+        with self._register.changed:
+            self._is_hung = self._is_draining = True
+            self._register.fail_all(hung)
+        self._on_hang()
 
     # -- tickets ----------------------------------------------------------------------------
 
@@ -128,28 +136,24 @@ class Engine:
             if isinstance(answer, Refusal):
                 metrics.REFUSALS.labels(answer.code).inc()
             elif isinstance(job, EditJob) and is_unchanged(job):
-                with self._changed:
-                    self._finish(answer.ticket_id, unchanged(job))
+                self._register.finish(answer.ticket_id, unchanged(job))
             else:
                 tickets.append(answer.ticket_id)
         if tickets:
             method = "edit" if isinstance(jobs[0], EditJob) else "generate"
             metrics.ADMITTED.labels(method).observe(len(tickets))
             self._encode(tickets)
-        with self._changed:
-            now = time.monotonic()
-            for answer in answers:
-                if isinstance(answer, Ticket) and answer.ticket_id in self._entries:
-                    self._entries[answer.ticket_id].handed_out_at_s = now
+        for answer in answers:
+            if isinstance(answer, Ticket):
+                self._register.hand_out(answer.ticket_id)
         return answers
 
     def collect(self, ticket_id: str) -> Future[Outcome]:
         """The ticket's outcome, now or later. An unknown ticket is a failure, not an exception."""
-        with self._changed:
-            entry = self._entries.get(ticket_id)
-            if entry is not None:
-                entry.is_awaited = True
-                return entry.outcome
+        entry = self._register.get(ticket_id)
+        if entry is not None:
+            entry.is_awaited = True
+            return entry.outcome
         unknown: Future[Outcome] = Future()
         unknown.set_result(Failure("backend_unavailable", "The engine does not know this ticket."))
         return unknown
@@ -159,198 +163,43 @@ class Engine:
 
         Also how a delivered picture is let go of. Unknown tickets are fine.
         """
-        with self._changed:
-            entry = self._entries.pop(ticket_id, None)
-            if entry is not None and not entry.outcome.done():
-                self._scheduler.remove(ticket_id)
-                metrics.PICTURES.labels(entry.kind, "cancelled").inc()
-                entry.outcome.set_result(Failure("backend_error", "The picture was cancelled."))
-            self._gauge()
-            self._changed.notify_all()
-
-    # -- admission --------------------------------------------------------------------------
+        self._register.cancel(ticket_id)
 
     def _offer(self, job: Job) -> Admission:
         now = time.monotonic()
-        ticket_id = uuid.uuid4().hex
-        work = work_of(job, ticket_id, self._model, now)
-        with self._changed:
-            if self._is_draining or not self._is_ready or not self._thread.is_alive():
+        work = work_of(job, uuid.uuid4().hex, self._model, now)
+        with self._register.changed:  # nobody comes in once the engine drains
+            if self._is_draining or not self._is_ready or not self._is_running:
                 return Refusal("backend_unavailable", "The engine takes no new pictures now.")
             if job.lora is not None and job.lora not in self._styles:
                 return Refusal("backend_unavailable", f"Style {job.lora!r} is not loaded here.")
-            offer = self._scheduler.offer(work, now)
-            if offer.is_hopeless:
-                return Refusal(
-                    "backend_timeout",
-                    f"This picture would take about {offer.predicted_s:.0f} s here, more than the "
-                    f"{job.deadline_s:.0f} s allowed. Ask for fewer steps or a smaller size.",
-                )
-            if not offer.is_admitted:
-                return Refusal(
-                    "backend_busy",
-                    "More pictures are waiting than can be finished in time. Try again later.",
-                    offer.retry_after_s,
-                )
-            self._entries[ticket_id] = Entry(job, now)
-            self._gauge()
-        return Ticket(ticket_id, offer.predicted_s)
+            offer = self._register.offer(work, job, now)
+        if offer.is_hopeless:
+            return Refusal(
+                "backend_timeout",
+                f"This picture would take about {offer.predicted_s:.0f} s here, more than the "
+                f"{job.deadline_s:.0f} s allowed. Ask for fewer steps or a smaller size.",
+            )
+        if not offer.is_admitted:
+            return Refusal(
+                "backend_busy",
+                "More pictures are waiting than can be finished in time. Try again later.",
+                offer.retry_after_s,
+            )
+        return Ticket(work.ticket_id, offer.predicted_s)
 
     def _encode(self, ticket_ids: list[str]) -> None:
         """Condition the tickets together and let them run; a job that fails, fails alone."""
-        with self._changed:
-            # A ticket may be gone already, with a client that left at once.
-            present = [t for t in ticket_ids if t in self._entries]
-            jobs = [self._entries[t].job for t in present]
-        for ticket_id, row in zip(present, self._conditioner.rows(jobs), strict=True):
+        register = self._register
+        # A ticket may be gone already, with a client that left at once.
+        present = [(t, entry.job) for t in ticket_ids if (entry := register.get(t)) is not None]
+        rows = self._conditioner.rows([job for _, job in present])
+        for (ticket_id, _), row in zip(present, rows, strict=True):
             if isinstance(row, Exception):
-                self._fail(ticket_id, row)
+                register.fail(ticket_id, row)
                 continue
-            with self._changed:
-                entry = self._entries.get(ticket_id)
-                if entry is not None and self._scheduler.encoded(ticket_id):
+            with register.changed:
+                entry = register.get(ticket_id)
+                if entry is not None and register.scheduler.encoded(ticket_id):
                     entry.row = row
-                self._gauge()
-                self._changed.notify_all()
-
-    # -- the step loop ----------------------------------------------------------------------
-
-    def _run(self) -> None:
-        try:
-            while not self._is_closed:
-                self._advance(self._next_round())
-        except Exception as error:
-            # A bug of ours, not of one picture: nobody may wait for a thread that is gone.
-            _log.critical("the step thread ended", exc_info=_without_text(error))
-            self._fail_all(Failure("backend_error", "The picture could not be made."))
-
-    def _next_round(self) -> list[Work]:
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._is_closed or self._scheduler.has_runnable, timeout=1.0
-            )
-            now = time.monotonic()
-            self._let_go(now)
-            todo = self._scheduler.next_round(now)
-            self._gauge()
-        return todo
-
-    def _advance(self, round_: Sequence[Work]) -> None:
-        """Take pictures one step further together; deliver those for which it was the last."""
-        going: list[Going] = []
-        with self._changed:
-            self._busy_since_s = now = time.monotonic()
-            for work in round_:
-                entry = self._entries.get(work.ticket_id)
-                if entry is None or entry.row is None:  # cancelled since the round began
-                    continue
-                if entry.started_at_s is None:
-                    entry.started_at_s = now
-                    metrics.QUEUED.observe(now - entry.admitted_at_s)
-                going.append((work, entry, entry.row))
-        try:
-            self._step([one for one in going if one[0].steps_left > 0])
-            for work, entry, row in going:
-                if work.steps_left == 0 and not entry.outcome.done():  # nobody may want it by now
-                    self._deliver(work, entry, row)
-        finally:
-            with self._changed:
-                self._busy_since_s = None
-
-    def _step(self, going: Sequence[Going]) -> None:
-        if not going:
-            return
-        begun = time.monotonic()
-        try:
-            with metrics.timed("step"):
-                self._denoiser.step([row for _, _, row in going])
-        except Exception as error:
-            if len(going) == 1:
-                self._fail(going[0][0].ticket_id, error)
-                return
-            for one in going:  # find the one that fails; together they may have been too much
-                self._step([one])
-            return
-        seconds = time.monotonic() - begun
-        metrics.STEPS.inc(len(going))
-        with self._changed:
-            tokens = sum(work.tokens * work.passes for work, _, _ in going)
-            self._scheduler.cost.step.observe(tokens, seconds)
-            for work, _, _ in going:
-                work.steps_left -= 1
-
-    def _deliver(self, work: Work, entry: Entry, row: Row) -> None:
-        begun = time.monotonic()
-        with self._changed:
-            self._busy_since_s = begun
-        try:
-            with metrics.timed("decode"):
-                pixels = to_pixels(self._denoiser.decode(row))
-        except Exception as error:
-            self._fail(work.ticket_id, error)
-            return
-        now = time.monotonic()
-        started = begun if entry.started_at_s is None else entry.started_at_s
-        picture = Picture(
-            pixels=pixels,
-            seed=entry.job.seed,
-            usage=row.usage,
-            queue_s=started - entry.admitted_at_s,
-            inference_s=now - started,
-        )
-        with self._changed:
-            self._scheduler.cost.decode.observe(work.pixels, now - begun)
-            self._finish(work.ticket_id, picture)
-
-    def _fail(self, ticket_id: str, error: Exception) -> None:
-        # The exception's text stays out of log and answer: it may quote a prompt.
-        _log.error("picture failed: %s", type(error).__name__, exc_info=_without_text(error))
-        if isinstance(error, torch.OutOfMemoryError):
-            failure = Failure("backend_unavailable", "The device ran out of memory.")
-        else:
-            failure = Failure("backend_error", "The picture could not be made.")
-        with self._changed:
-            self._finish(ticket_id, failure)
-
-    def _fail_all(self, failure: Failure) -> None:
-        with self._changed:
-            for ticket_id in list(self._entries):
-                self._finish(ticket_id, failure)
-
-    def _finish(self, ticket_id: str, outcome: Outcome) -> None:
-        """Hand out the outcome. The caller holds the lock."""
-        self._scheduler.remove(ticket_id)
-        entry = self._entries.get(ticket_id)
-        if entry is not None and not entry.outcome.done():
-            entry.row = None
-            entry.finished_at_s = time.monotonic()
-            name = "delivered" if isinstance(outcome, Picture) else outcome.code
-            metrics.PICTURES.labels(entry.kind, name).inc()
-            entry.outcome.set_result(outcome)
-        self._gauge()
-        self._changed.notify_all()
-
-    def _let_go(self, now_s: float) -> None:
-        """End what is past its deadline and drop what nobody fetched. The caller holds the lock."""
-        for ticket_id in self._scheduler.expired(now_s):
-            self._finish(
-                ticket_id,
-                Failure("backend_timeout", "The picture was not finished before its deadline."),
-            )
-        for ticket_id, entry in list(self._entries.items()):
-            since_s = entry.finished_at_s if entry.is_awaited else entry.handed_out_at_s
-            if since_s is not None and now_s - since_s > _UNCOLLECTED_S:
-                self.cancel(ticket_id)
-
-    def _num_open(self) -> int:
-        return sum(not entry.outcome.done() for entry in self._entries.values())
-
-    def _gauge(self) -> None:
-        metrics.WAITING.set(self._scheduler.num_waiting)
-        metrics.RUNNING.set(self._scheduler.num_running)
-        metrics.PREDICTED.set(self._scheduler.remaining_s())
-
-
-def _without_text(error: Exception) -> BaseException:
-    """The same traceback under an exception that says nothing."""
-    return RuntimeError("(text withheld)").with_traceback(error.__traceback__)
+                register.changed.notify_all()

@@ -36,7 +36,7 @@ class Components:
 
     transformer: Flux2Transformer2DModel
     vae: AutoencoderKLFlux2
-    text_encoder: Any  # transformers' Qwen3ForCausalLM
+    text_encoder: Any  # transformers' Qwen3Model, without the layers that nothing is taken from
     tokenizer: Any  # transformers' Qwen2Tokenizer
     scheduler_config: dict[str, Any]
     pixels_per_token: int  # side of the square of pixels one image token stands for
@@ -92,7 +92,7 @@ def load_components(folder: Path, device: torch.device, dtype: torch.dtype) -> C
         transformer=pipeline.transformer.eval(),
         # convolutions are fastest with channels last, on a CPU and on CUDA
         vae=pipeline.vae.eval().to(memory_format=torch.channels_last),
-        text_encoder=pipeline.text_encoder.eval(),
+        text_encoder=pipeline.text_encoder.model.eval(),
         tokenizer=pipeline.tokenizer,
         scheduler_config=dict(pipeline.scheduler.config),
         # One token is a 2x2 patch of VAE latents. Source: Flux2KleinPipeline.__init__.
@@ -103,9 +103,21 @@ def load_components(folder: Path, device: torch.device, dtype: torch.dtype) -> C
         dtype=dtype,
     )
     _check(components, folder)
+    _cut(components.text_encoder, max(components.text_layers))
     for module in (components.transformer, components.vae, components.text_encoder):
         module.requires_grad_(False)
     return components
+
+
+def _cut(text_encoder: Any, layers: int) -> None:
+    """Drop what lies behind the last hidden state that is taken.
+
+    The last of all hidden states is normalised and the others are not, so where layers are dropped
+    the norm goes too.
+    """
+    if layers < len(text_encoder.layers):
+        text_encoder.layers = text_encoder.layers[:layers]
+        text_encoder.norm = torch.nn.Identity()
 
 
 def _model_numbers(folder: Path) -> dict[str, Any]:

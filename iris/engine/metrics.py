@@ -47,6 +47,18 @@ QUEUED = Histogram(
     "iris_engine_queue_seconds", "From admission to the first step.", buckets=_SECONDS
 )
 
+CACHE = Counter(
+    "iris_engine_cache_total", "Prompts and images looked up before encoding.", ["kind", "result"]
+)
+CACHE_BYTES = Gauge(
+    "iris_engine_cache_bytes",
+    "Encoded prompts and images that are kept.",
+    multiprocess_mode="livesum",
+)
+OUT_OF_MEMORY = Counter(
+    "iris_engine_out_of_memory_total", "Times the device's memory did not suffice at first."
+)
+
 
 @contextmanager
 def timed(stage: str) -> Iterator[None]:

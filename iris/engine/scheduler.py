@@ -64,6 +64,7 @@ class Scheduler:
         self._max_running = max_running
         self._encoding: dict[str, Work] = {}  # admitted, prompt and images not encoded yet
         self._ready: dict[str, Work] = {}
+        self._stepped: dict[str, Work] = {}  # all steps taken, to be decoded
         self._promised_until_s = 0.0  # the latest time somebody was told to return at
 
     @property
@@ -72,12 +73,17 @@ class Scheduler:
 
     @property
     def num_running(self) -> int:
-        return sum(work.has_begun for work in self._ready.values())
+        return sum(work.has_begun for work in self._everyone())
 
     @property
     def has_runnable(self) -> bool:
         """Whether `next_round` would return anything."""
         return bool(self._ready)
+
+    @property
+    def has_stepped(self) -> bool:
+        """Whether `next_decode` would return anything."""
+        return bool(self._stepped)
 
     # -- who runs ---------------------------------------------------------------------------
 
@@ -95,6 +101,11 @@ class Scheduler:
                 tokens += own
                 work.has_begun = True
         return chosen
+
+    def next_decode(self, now_s: float) -> Work | None:
+        """The picture to decode next; it stays until it is removed."""
+        everyone = self._stepped.values()
+        return min(everyone, key=lambda work: self._rank(work, now_s), default=None)
 
     def _rank(self, work: Work, now_s: float) -> float:
         return self._work_s(work) - _AGEING * (now_s - work.admitted_at_s)
@@ -184,10 +195,17 @@ class Scheduler:
             self._ready[ticket_id] = work
         return work is not None
 
+    def stepped(self, ticket_id: str) -> bool:
+        """The picture has taken its last step. False if it was removed in the meantime."""
+        work = self._ready.pop(ticket_id, None)
+        if work is not None:
+            self._stepped[ticket_id] = work
+        return work is not None
+
     def remove(self, ticket_id: str) -> bool:
         """Take a picture out wherever it is: finished, failed or no longer wanted."""
-        was_encoding = self._encoding.pop(ticket_id, None) is not None
-        return self._ready.pop(ticket_id, None) is not None or was_encoding
+        places = (self._encoding, self._ready, self._stepped)
+        return any(place.pop(ticket_id, None) is not None for place in places)
 
     def expired(self, now_s: float) -> list[str]:
         """Tickets whose deadline has passed."""
@@ -198,7 +216,7 @@ class Scheduler:
         return sum(self._work_s(work) for work in self._everyone())
 
     def _everyone(self) -> list[Work]:
-        return [*self._ready.values(), *self._encoding.values()]
+        return [*self._stepped.values(), *self._ready.values(), *self._encoding.values()]
 
     def _by_deadline(self) -> list[Work]:
         return sorted(self._everyone(), key=lambda work: work.deadline_at_s)

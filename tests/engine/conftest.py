@@ -7,6 +7,9 @@ between the model's own.
 import pytest
 import torch
 
+from iris.engine.activity import Activity
+from iris.engine.cache import Cache
+from iris.engine.conditioning import Conditioner
 from iris.engine.denoiser import Denoiser
 from iris.engine.loader import load_components
 from iris.engine.lora import install_styles
@@ -76,6 +79,10 @@ def coarse(load):
 @pytest.fixture
 def denoiser(fine):
     return Denoiser(*fine)
+
+
+def a_conditioner(components, denoiser, cache_bytes=0):
+    return Conditioner(components, denoiser, Cache(cache_bytes), Activity())
 
 
 def a_job(**changes):

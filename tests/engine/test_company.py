@@ -5,9 +5,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from iris.engine.conditioning import Conditioner
 from iris.engine.denoiser import Denoiser, to_pixels
-from tests.engine.conftest import a_gradient, a_job
+from tests.engine.conftest import a_conditioner, a_gradient, a_job
 
 SIDES = (16, 48, 64, 96, 160, 256)
 
@@ -38,7 +37,7 @@ def jobs(draw):
 
 def pictures(model, company):
     denoiser = Denoiser(*model)
-    rows = Conditioner(model[0], denoiser).rows([job for job, _ in company])
+    rows = a_conditioner(model[0], denoiser).rows([job for job, _ in company])
     clock = 0
     while not all(row.is_done for row in rows):
         here = [

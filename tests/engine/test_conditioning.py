@@ -2,10 +2,10 @@ import pytest
 import torch
 from diffusers import Flux2KleinPipeline
 
-from iris.engine.conditioning import Conditioner, PromptEncoder, encode_image
+from iris.engine.conditioning import PromptEncoder, encode_image
 from iris.engine.denoiser import Denoiser
 from iris.jobs import Pixels
-from tests.engine.conftest import a_gradient, a_job
+from tests.engine.conftest import a_conditioner, a_gradient, a_job
 
 PROMPTS = [
     "a red boat",
@@ -75,6 +75,42 @@ def test_an_embedding_does_not_depend_on_the_prompts_beside_it(count, prompts):
     assert torch.equal(torch.cat(alone), together)
 
 
+def test_prompts_that_would_round_otherwise_in_company_are_encoded_alone(fine, monkeypatch):
+    monkeypatch.setattr("iris.engine.conditioning.least_rows", lambda _: 10_000)
+    careful = PromptEncoder(fine[0])
+    passes = []
+    embed = careful._embed
+    monkeypatch.setattr(careful, "_embed", lambda some: passes.append(list(some)) or embed(some))
+    together = careful.encode(PROMPTS[:3])
+    assert passes == [[prompt] for prompt in PROMPTS[:3]]
+    assert torch.equal(together, torch.cat([embed([prompt]) for prompt in PROMPTS[:3]]))
+
+
+def test_a_prompt_asked_twice_in_one_batch_is_encoded_once(fine, monkeypatch):
+    components, styles = fine
+    conditioner = a_conditioner(components, Denoiser(components, styles), cache_bytes=1 << 24)
+    asked = []
+    encode = conditioner._prompts.encode
+    monkeypatch.setattr(
+        conditioner._prompts, "encode", lambda some: asked.extend(some) or encode(some)
+    )
+    jobs = [a_job(prompt="a cup"), a_job(prompt="a boat"), a_job(prompt="a cup")]
+    first, _, third = conditioner.rows(jobs)
+    (again,) = conditioner.rows([a_job(prompt="a cup")])
+    assert asked == ["a cup", "a boat"]
+    assert torch.equal(first.prompt, third.prompt)
+    assert torch.equal(first.prompt, again.prompt)
+
+
+def test_an_image_asked_again_is_the_same_to_the_bit(fine):
+    components, styles = fine
+    conditioner = a_conditioner(components, Denoiser(components, styles), cache_bytes=1 << 24)
+    job = a_job(images=(a_gradient(64, 96), a_gradient(96, 64), a_gradient(64, 96)))
+    (first,), (second,) = conditioner.rows([job]), conditioner.rows([job])
+    assert torch.equal(first.references, second.references)
+    assert torch.equal(first.rotation[0], second.rotation[0])
+
+
 def test_prompts_of_one_batch_are_one_forward_pass(fine, monkeypatch):
     components, styles = fine
     passes = []
@@ -85,7 +121,7 @@ def test_prompts_of_one_batch_are_one_forward_pass(fine, monkeypatch):
         return forward(*args, **kwargs)
 
     monkeypatch.setattr(components.text_encoder, "forward", counted)
-    conditioner = Conditioner(components, Denoiser(components, styles))
+    conditioner = a_conditioner(components, Denoiser(components, styles))
     rows = conditioner.rows([a_job(prompt=prompt) for prompt in PROMPTS])
     assert passes == [len(PROMPTS)]
     assert len(rows) == len(PROMPTS)
@@ -93,7 +129,7 @@ def test_prompts_of_one_batch_are_one_forward_pass(fine, monkeypatch):
 
 def test_one_job_that_cannot_be_conditioned_fails_alone(fine):
     components, styles = fine
-    conditioner = Conditioner(components, Denoiser(components, styles))
+    conditioner = a_conditioner(components, Denoiser(components, styles))
     broken = Pixels(64, 64, b"too few bytes")
     good = a_job(images=(a_gradient(64, 64),))
     first, second, third = conditioner.rows([good, a_job(images=(broken,)), good])

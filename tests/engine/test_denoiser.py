@@ -1,17 +1,16 @@
 import pytest
 import torch
 
-from iris.engine.conditioning import Conditioner
 from iris.engine.denoiser import Denoiser, to_pixels
 from iris.engine.loader import load_components
 from iris.engine.lora import install_styles
 from iris.engine.transformer import PackedTransformer
-from tests.engine.conftest import a_gradient, a_job
+from tests.engine.conftest import a_conditioner, a_gradient, a_job
 
 
 def picture(model, job):
     denoiser = Denoiser(*model)
-    (row,) = Conditioner(model[0], denoiser).rows([job])
+    (row,) = a_conditioner(model[0], denoiser).rows([job])
     assert not isinstance(row, Exception), row
     steps = 0
     while not row.is_done:

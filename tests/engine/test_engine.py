@@ -2,6 +2,7 @@ import threading
 import time
 from concurrent.futures import wait
 
+import psutil
 import pytest
 import torch
 
@@ -16,7 +17,12 @@ def make_engine(fine):
     engines = []
 
     def make(**limits):
-        fields = {"max_waiting": 64, "max_running": 8, "stall_s": 30.0} | limits
+        fields = {
+            "max_waiting": 64,
+            "max_running": 8,
+            "cache_bytes": 1 << 24,
+            "stall_s": 30.0,
+        } | limits
         engine = Engine(*fine, **fields)
         engine.start()
         engines.append(engine)
@@ -175,6 +181,7 @@ def test_a_picture_cancelled_before_it_ran_never_runs(make_engine, monkeypatch):
     engine.cancel(waiting)
     brake.released.set()
     engine.collect(running).result(10)
+    engine.cancel(running)
     assert engine.drain(10)
     assert "waiting" not in brake.rows
 
@@ -199,7 +206,7 @@ def test_a_deadline_that_passes_ends_the_picture(engine, brake):
 
 
 def test_more_work_than_fits_the_deadline_is_refused_at_once(engine, brake):
-    own_s = engine._scheduler.cost.picture_s(16 + 128, 1, 50, 64 * 64)
+    own_s = engine._register.scheduler.cost.picture_s(16 + 128, 1, 50, 64 * 64)
     final = a_job(num_inference_steps=50, deadline_s=1.5 * own_s)
     admit(engine, final)
     assert brake.entered.wait(10)
@@ -207,7 +214,7 @@ def test_more_work_than_fits_the_deadline_is_refused_at_once(engine, brake):
     assert isinstance(answer, Refusal)
     assert answer.code == "backend_busy"
     assert 0 < answer.retry_after_s <= 1.5 * own_s
-    for ticket in list(engine._entries):
+    for ticket in list(engine._register._entries):
         engine.cancel(ticket)
 
 
@@ -275,13 +282,121 @@ def test_a_picture_that_is_not_finite_is_never_delivered(engine, monkeypatch):
     assert failure.code == "backend_error"
 
 
-def test_out_of_memory_is_unavailable_not_broken(engine, monkeypatch):
-    def full(rows):
-        raise torch.OutOfMemoryError
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("tried to allocate"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+]
 
-    monkeypatch.setattr(engine._denoiser, "step", full)
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["device", "host"])
+@pytest.mark.parametrize("stage", ["step", "decode"])
+def test_out_of_memory_makes_room_tries_once_more_and_is_then_unavailable(
+    engine, monkeypatch, stage, error
+):
+    tries = []
+
+    def full(rows):
+        tries.append(len(engine._cache))
+        raise error
+
+    monkeypatch.setattr(engine._denoiser, stage, full)
     (ticket,) = admit(engine, a_job())
     assert engine.collect(ticket).result(30).code == "backend_unavailable"
+    assert tries == [1, 0]
+
+
+@pytest.mark.parametrize("stage", ["step", "decode"])
+def test_a_picture_for_which_there_was_room_at_the_second_try_is_delivered(
+    engine, monkeypatch, stage
+):
+    work, tries = getattr(engine._denoiser, stage), []
+
+    def full_at_first(rows):
+        tries.append(1)
+        if len(tries) == 1:
+            raise torch.OutOfMemoryError
+        return work(rows)
+
+    monkeypatch.setattr(engine._denoiser, stage, full_at_first)
+    made = picture(engine, a_job(seed=3))
+    monkeypatch.undo()
+    assert made.pixels == picture(engine, a_job(seed=3)).pixels
+
+
+def test_pictures_too_large_together_are_made_one_by_one(engine, monkeypatch):
+    step = engine._denoiser.step
+    entered = threading.Event()
+
+    def small(rows):
+        entered.wait(10)
+        if len(rows) > 1:
+            raise torch.OutOfMemoryError
+        step(rows)
+
+    monkeypatch.setattr(engine._denoiser, "step", small)
+    tickets = admit(engine, *(a_job(seed=seed) for seed in range(3)))
+    entered.set()
+    assert all(isinstance(engine.collect(t).result(30), Picture) for t in tickets)
+
+
+def test_a_picture_is_decoded_while_others_are_stepped(engine, monkeypatch):
+    decode, entered, released = engine._denoiser.decode, threading.Event(), threading.Event()
+    steps = []
+    step = engine._denoiser.step
+
+    def held(row):
+        entered.set()
+        assert released.wait(30)
+        return decode(row)
+
+    def counted(rows):
+        steps.append(entered.is_set())
+        step(rows)
+
+    monkeypatch.setattr(engine._denoiser, "decode", held)
+    monkeypatch.setattr(engine._denoiser, "step", counted)
+    first, second = admit(engine, a_job(num_inference_steps=1), a_job(num_inference_steps=30))
+    assert entered.wait(10)
+    while engine._register.get(second).row.step < 30:
+        time.sleep(0.01)
+    assert sum(steps) > 10
+    released.set()
+    assert isinstance(engine.collect(first).result(30), Picture)
+    assert isinstance(engine.collect(second).result(30), Picture)
+
+
+def test_the_same_prompt_and_image_of_one_owner_are_encoded_once(engine, monkeypatch):
+    job = a_job(images=(a_gradient(64, 96),))
+    first = picture(engine, job)
+    monkeypatch.setattr(engine._conditioner._prompts, "encode", None)
+    monkeypatch.setattr("iris.engine.conditioning.encode_image", None)
+    assert picture(engine, job).pixels == first.pixels
+    (ticket,) = admit(engine, a_job(images=(a_gradient(64, 96),), owner="key_2"))
+    assert isinstance(engine.collect(ticket).result(30), Failure)  # nothing of another owner's
+
+
+def test_a_thousand_aborts_leave_nothing_behind_and_the_neighbour_as_it_was(engine):
+    job = a_job(num_inference_steps=8, width_px=256, height_px=256, seed=11, deadline_s=600.0)
+    alone = picture(engine, job).pixels
+    process = psutil.Process()
+    outcomes, grown = [], []
+    for number in range(1000):
+        if number % 250 == 0:
+            (ticket,) = admit(engine, job)
+            outcomes.append(engine.collect(ticket))
+        gone = a_job(num_inference_steps=20, seed=number, prompt=f"boat {number}")
+        (ticket,) = admit(engine, gone)
+        outcome = engine.collect(ticket)
+        if number % 3:
+            time.sleep(0.002)  # some leave at once, some in the middle
+        engine.cancel(ticket)
+        assert isinstance(outcome.result(1), Failure)
+        if number in (299, 999):
+            grown.append(process.memory_info().rss)
+    assert [outcome.result(60).pixels for outcome in outcomes] == [alone] * 4
+    health = engine.health()
+    assert (health.waiting, health.running) == (0, 0)
+    assert grown[1] - grown[0] < 20e6
 
 
 def test_a_style_that_is_not_loaded_is_refused(engine):
@@ -298,28 +413,27 @@ def test_a_delivered_picture_is_let_go_of(engine):
     (ticket,) = admit(engine, a_job())
     engine.collect(ticket).result(30)
     engine.cancel(ticket)
-    assert engine._entries == {}
+    assert len(engine._register) == 0
 
 
 def test_a_picture_nobody_collects_is_dropped(engine, monkeypatch):
-    monkeypatch.setattr("iris.engine.engine._UNCOLLECTED_S", 0.0)
+    monkeypatch.setattr("iris.engine.register._UNCOLLECTED_S", 0.0)
     (ticket,) = admit(engine, a_job(num_inference_steps=1))
     engine.collect(ticket).result(30)
     picture(engine, a_job())  # the loop runs again
-    with engine._changed:
-        engine._let_go(time.monotonic())
-    assert engine._entries == {}
+    engine._register.let_go(time.monotonic())
+    assert len(engine._register) == 0
 
 
 def test_a_ticket_that_nobody_ever_waits_for_is_cancelled_while_it_runs(engine, monkeypatch):
-    monkeypatch.setattr("iris.engine.engine._UNCOLLECTED_S", 0.3)
+    monkeypatch.setattr("iris.engine.register._UNCOLLECTED_S", 0.3)
     job = a_job(num_inference_steps=50, width_px=256, height_px=256)
     (left,) = admit(engine, job)
     (awaited,) = admit(engine, job)
     outcome = engine.collect(awaited)
-    entry = engine._entries[left]
+    entry = engine._register.get(left)
     assert isinstance(entry.outcome.result(30), Failure)
-    assert left not in engine._entries
+    assert engine._register.get(left) is None
     assert isinstance(outcome.result(60), Picture)
 
 
@@ -333,8 +447,11 @@ def test_draining_refuses_new_pictures_and_finishes_the_others(engine, brake):
     assert not engine.health().ready
     assert engine.health().alive
     brake.released.set()
-    assert engine.drain(30)
-    assert all(isinstance(engine.collect(t).result(1), Picture) for t in tickets)
+    assert all(isinstance(engine.collect(t).result(30), Picture) for t in tickets)
+    assert not engine.drain(0.01)  # nobody has fetched them yet
+    for ticket in tickets:
+        engine.cancel(ticket)
+    assert engine.drain(0.01)
 
 
 def test_closing_fails_what_is_still_open(make_engine, monkeypatch):
@@ -349,19 +466,26 @@ def test_closing_fails_what_is_still_open(make_engine, monkeypatch):
     assert not engine.health().ready
 
 
-def test_a_step_that_hangs_is_neither_alive_nor_ready(make_engine, monkeypatch):
-    engine = make_engine(stall_s=0.2)
+@pytest.mark.parametrize("stage", ["step", "decode"])
+def test_a_device_that_hangs_keeps_nobody_waiting_and_takes_no_more(
+    make_engine, monkeypatch, stage
+):
+    told = threading.Event()
+    engine = make_engine(stall_s=0.5, on_hang=told.set)
     assert engine.health().alive
-    brake = Brake(engine, monkeypatch)
-    (ticket,) = admit(engine, a_job())
-    assert brake.entered.wait(10)
-    time.sleep(0.3)
-    health = engine.health()
-    assert not health.alive
-    assert not health.ready
-    brake.released.set()
-    engine.collect(ticket).result(10)
-    assert engine.health().ready
+    released = threading.Event()
+    monkeypatch.setattr(engine._denoiser, stage, lambda _: released.wait(30))
+    outcomes = [engine.collect(ticket) for ticket in admit(engine, a_job(), a_job())]
+    for outcome in outcomes:
+        assert outcome.result(10).code == "backend_timeout"
+    assert told.wait(10)
+    assert not engine.health().alive
+    assert not engine.health().ready
+    (answer,) = engine.admit([a_job()])
+    assert answer.code == "backend_unavailable"
+    released.set()
+    engine.close()
+    assert not engine.health().alive
 
 
 def test_a_step_thread_that_ends_leaves_nobody_waiting(make_engine, monkeypatch):
@@ -371,9 +495,9 @@ def test_a_step_thread_that_ends_leaves_nobody_waiting(make_engine, monkeypatch)
     def broken():
         raise RuntimeError
 
-    monkeypatch.setattr(engine._scheduler, "next_round", broken)
+    monkeypatch.setattr(engine._register.scheduler, "next_round", broken)
     assert isinstance(engine.collect(ticket).result(10), Failure)
-    engine._thread.join(10)
+    engine._steps._thread.join(10)
     health = engine.health()
     assert not health.alive
     assert not health.ready
@@ -384,7 +508,7 @@ def test_a_step_thread_that_ends_leaves_nobody_waiting(make_engine, monkeypatch)
 
 def test_the_step_thread_sleeps_while_a_picture_is_only_being_encoded(engine, monkeypatch):
     rounds = []
-    monkeypatch.setattr(engine, "_let_go", rounds.append)
+    monkeypatch.setattr(engine._register, "let_go", rounds.append)
     encoding = threading.Event()
     rows = engine._conditioner.rows
 
@@ -399,7 +523,7 @@ def test_the_step_thread_sleeps_while_a_picture_is_only_being_encoded(engine, mo
 
 
 def test_an_engine_that_was_not_started_is_alive_and_not_ready(fine):
-    engine = Engine(*fine, max_waiting=1, max_running=1, stall_s=1.0)
+    engine = Engine(*fine, max_waiting=1, max_running=1, cache_bytes=0, stall_s=1.0)
     health = engine.health()
     assert health.alive
     assert not health.ready

@@ -79,3 +79,9 @@ def test_the_device_is_the_best_there_is_unless_it_is_named(monkeypatch):
     assert choose_device("cpu").type == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device("auto").type == "cpu"
+
+
+def test_the_text_encoder_ends_where_nothing_more_is_taken_from_it(fine):
+    components, _ = fine
+    assert len(components.text_encoder.layers) == max(components.text_layers)
+    assert components.text_encoder.config.num_hidden_layers > max(components.text_layers)

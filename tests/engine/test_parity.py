@@ -9,11 +9,10 @@ from diffusers import Flux2KleinPipeline
 from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 from PIL import Image
 
-from iris.engine.conditioning import Conditioner
 from iris.engine.denoiser import Denoiser
 from iris.engine.flow import unshift
 from iris.engine.latents import Grid
-from tests.engine.conftest import a_gradient, a_job
+from tests.engine.conftest import a_conditioner, a_gradient, a_job
 
 # peft warns when a second adapter is loaded beside the first, which is what we are after.
 pytestmark = pytest.mark.filterwarnings("ignore:Already found a .peft_config. attribute")
@@ -53,7 +52,7 @@ def engine_pictures(model, jobs):
     """All in one packed pass a step; each joins a step after the one before it."""
     components, styles = model
     denoiser = Denoiser(components, styles)
-    rows = Conditioner(components, denoiser).rows(jobs)
+    rows = a_conditioner(components, denoiser).rows(jobs)
     for row in rows:
         if isinstance(row, Exception):
             raise row

@@ -246,18 +246,67 @@ def test_ctrl_c_in_a_terminal_ends_every_process(start):
     assert "Traceback" not in server.log
 
 
-def test_a_picture_in_the_making_is_delivered_when_the_server_is_told_to_end(start):
+HANG = """
+import os, sys, threading, time
+
+def spoil():
+    while not hasattr(sys.modules.get("iris.engine.denoiser"), "Denoiser"):
+        time.sleep(0.05)
+    denoiser = sys.modules["iris.engine.denoiser"].Denoiser
+    step = denoiser.step
+    def held(self, rows):
+        while os.path.exists(os.environ["HANG_WHILE"]):
+            time.sleep(0.05)
+        return step(self, rows)
+    denoiser.step = held
+
+threading.Thread(target=spoil, daemon=True).start()
+"""
+
+
+def test_a_device_that_hangs_is_given_up_and_a_new_engine_takes_over(start, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(HANG)
+    hanging = tmp_path / "hanging"
+    server = start(IRIS_STALL_S="3", PYTHONPATH=str(tmp_path), HANG_WHILE=str(hanging))
+    before = server.engine()
+    hanging.touch()
+    with server.client() as client:
+        reply = client.post("/v1/images/generations", json=body())
+        assert reply.status_code == 504
+        assert reply.json()["error"]["code"] == "backend_timeout"
+        assert not server.is_ready()
+        hanging.unlink()
+        psutil.wait_procs([before], timeout=15)
+        server.wait_until_ready()
+        assert server.engine().pid != before.pid
+        assert client.post("/v1/images/generations", json=body()).status_code == 200
+
+
+def test_told_to_end_under_load_it_delivers_what_it_admitted_and_refuses_what_comes(start):
     server = start()
-    with server.client() as client, ThreadPoolExecutor(1) as pool:
-        request = body(size="640x640", num_steps=50)
-        running = pool.submit(client.post, "/v1/images/generations", json=request)
+    with server.client() as client, ThreadPoolExecutor(16) as pool:
+        request = body(size="640x640", num_steps=40)
+        running = [
+            pool.submit(client.post, "/v1/images/generations", json=request | {"seed": seed})
+            for seed in range(6)
+        ]
         deadline = time.monotonic() + 15
-        while server.metric("iris_engine_running_pictures") < 1:
+        here = ("iris_engine_running_pictures", "iris_engine_waiting_pictures")
+        while sum(map(server.metric, here)) < 6:
             assert time.monotonic() < deadline
         server.process.send_signal(signal.SIGTERM)
-        assert running.result().status_code == 200
-        assert picture(running.result().json()).size == (640, 640)
+        time.sleep(0.2)
+        assert not server.is_ready()
+        late = httpx.post(
+            f"{server.url}/v1/images/generations", json=body(), headers=client.headers, timeout=5
+        )
+        assert late.status_code == 503
+        assert late.json()["error"]["code"] == "backend_unavailable"
+        for reply in running:
+            assert reply.result().status_code == 200
+            assert picture(reply.result().json()).size == (640, 640)
     server.process.wait(30)
+    assert "Traceback" not in server.log
 
 
 def test_a_bad_setting_stops_the_start_and_names_it(start):

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 
 from evaluation.measures import Image
+from iris.engine.activity import Activity
+from iris.engine.cache import Cache
 from iris.engine.conditioning import Conditioner, encode_image
 from iris.engine.denoiser import Denoiser, to_pixels
 from iris.engine.loader import load_components, quieten, use_threads
@@ -100,7 +102,7 @@ class Model:
             self._components.transformer, {folder.name: folder for folder in folders}
         )
         self._denoiser = Denoiser(self._components, styles)
-        self._conditioner = Conditioner(self._components, self._denoiser)
+        self._conditioner = Conditioner(self._components, self._denoiser, Cache(0), Activity())
 
     def make(self, tasks: Sequence[Task]) -> Iterator[Image]:
         for start in range(0, len(tasks), _TOGETHER):

@@ -183,3 +183,41 @@ def _write_norm(norm: nn.GroupNorm, weight: Tensor, bias: Tensor) -> None:
     norm.bias.zero_()
     norm.weight[:-CONSTANTS] = weight * deviation
     norm.bias[:-CONSTANTS] = bias
+
+
+@torch.no_grad()
+def read_decoder(vae: AutoencoderKLFlux2) -> Decoder:
+    """The decoder that `write_decoder` put into the vae."""
+    source, decoder = vae.decoder, Decoder()
+    _read_stream(decoder.conv_in, source.conv_in)
+    for residual, block in zip(decoder.middle, source.mid_block.resnets, strict=True):
+        _read_residual(residual, block)
+    for level, up_block in zip(decoder.levels, source.up_blocks, strict=True):
+        for residual, block in zip(level.residuals, up_block.resnets, strict=True):
+            _read_residual(residual, block)
+        if level.up is not None:
+            _read_stream(level.up, up_block.upsamplers[0].conv)
+    _read_norm(source.conv_norm_out, decoder.scale.weight, decoder.scale.bias)
+    decoder.conv_out.weight.copy_(source.conv_out.weight[:, :-CONSTANTS])
+    decoder.conv_out.bias.copy_(source.conv_out.bias)
+    return decoder
+
+
+def _read_residual(residual: Residual, block: ResnetBlock2D) -> None:
+    _read_norm(block.norm1, residual.scale.weight, residual.scale.bias)
+    _read_stream(residual.conv1, block.conv1)
+    _read_norm(block.norm2, torch.empty_like(residual.conv1.bias), residual.conv1.bias)
+    _read_stream(residual.conv2, block.conv2)
+    if residual.shortcut is not None:
+        _read_stream(residual.shortcut, block.conv_shortcut)
+
+
+def _read_stream(target: nn.Conv2d, conv: nn.Conv2d) -> None:
+    signals, seen = target.weight.shape[:2]
+    target.weight.copy_(conv.weight[:signals, :seen])
+
+
+def _read_norm(norm: nn.GroupNorm, weight: Tensor, bias: Tensor) -> None:
+    deviation = LEVEL * (CONSTANTS / norm.num_channels) ** 0.5
+    weight.copy_(norm.weight[:-CONSTANTS] / deviation)
+    bias.copy_(norm.bias[:-CONSTANTS])

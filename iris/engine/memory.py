@@ -1,0 +1,38 @@
+"""What is done when the device's memory does not suffice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from iris.engine import metrics
+from iris.engine.cache import Cache
+
+Result = TypeVar("Result")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+
+
+def make_room(cache: Cache) -> None:
+    """Give back what can be computed anew."""
+    metrics.OUT_OF_MEMORY.inc()
+    cache.clear()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def with_room(work: Callable[[], Result], cache: Cache) -> Result:
+    """Do the work; where memory does not suffice, make room and do it once more."""
+    try:
+        return work()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    make_room(cache)  # outside of the handler: the error holds on to what it failed at
+    return work()

@@ -1,0 +1,116 @@
+"""Every picture that is in the engine, from its admission until somebody has it, under one lock."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from iris.engine import metrics
+from iris.engine.memory import is_out_of_memory
+from iris.engine.scheduler import Offer, Scheduler, Work
+from iris.engine.ticket import Entry
+from iris.jobs import Failure, Job, Outcome, Picture
+
+_log = logging.getLogger("iris.engine")
+
+# A ticket that nobody collects is dropped after this: its front is gone, or gave up waiting for it.
+_UNCOLLECTED_S = 10.0
+
+
+class Register:
+    """Tickets and the scheduler that orders them.
+
+    `changed` guards both and is notified at every change. Every method takes it itself; it may be
+    held already.
+    """
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+        self.changed = threading.Condition()
+        self._entries: dict[str, Entry] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, ticket_id: str) -> Entry | None:
+        with self.changed:
+            return self._entries.get(ticket_id)
+
+    def offer(self, work: Work, job: Job, now_s: float) -> Offer:
+        """Ask the scheduler for a place; where there is one, the ticket is entered."""
+        with self.changed:
+            offer = self.scheduler.offer(work, now_s)
+            if offer.is_admitted:
+                self._entries[work.ticket_id] = Entry(job, now_s)
+                self._notify()
+            return offer
+
+    def hand_out(self, ticket_id: str) -> None:
+        """The ticket goes to the front, who is expected to collect it soon."""
+        with self.changed:
+            entry = self._entries.get(ticket_id)
+            if entry is not None:
+                entry.handed_out_at_s = time.monotonic()
+
+    def finish(self, ticket_id: str, outcome: Outcome) -> None:
+        """Hand out the outcome, unless there is one already or nobody wants it any more."""
+        with self.changed:
+            self.scheduler.remove(ticket_id)
+            entry = self._entries.get(ticket_id)
+            if entry is not None and not entry.outcome.done():
+                entry.row = None
+                entry.finished_at_s = time.monotonic()
+                name = "delivered" if isinstance(outcome, Picture) else outcome.code
+                metrics.PICTURES.labels(entry.kind, name).inc()
+                entry.outcome.set_result(outcome)
+            self._notify()
+
+    def fail(self, ticket_id: str, error: Exception) -> None:
+        """End one picture with what an error means for its client."""
+        # The exception's text stays out of log and answer: it may quote a prompt.
+        _log.error("picture failed: %s", type(error).__name__, exc_info=without_text(error))
+        if is_out_of_memory(error):
+            failure = Failure("backend_unavailable", "The device ran out of memory.")
+        else:
+            failure = Failure("backend_error", "The picture could not be made.")
+        self.finish(ticket_id, failure)
+
+    def fail_all(self, failure: Failure) -> None:
+        with self.changed:
+            for ticket_id in list(self._entries):
+                self.finish(ticket_id, failure)
+
+    def cancel(self, ticket_id: str) -> None:
+        """Forget the ticket; where its picture is still in the making, that ends."""
+        with self.changed:
+            entry = self._entries.pop(ticket_id, None)
+            if entry is not None and not entry.outcome.done():
+                self.scheduler.remove(ticket_id)
+                metrics.PICTURES.labels(entry.kind, "cancelled").inc()
+                entry.outcome.set_result(Failure("backend_error", "The picture was cancelled."))
+            self._notify()
+
+    def let_go(self, now_s: float) -> None:
+        """End what is past its deadline and drop what nobody fetched."""
+        with self.changed:
+            for ticket_id in self.scheduler.expired(now_s):
+                self.finish(
+                    ticket_id,
+                    Failure("backend_timeout", "The picture was not finished before its deadline."),
+                )
+            for ticket_id, entry in list(self._entries.items()):
+                since_s = entry.finished_at_s if entry.is_awaited else entry.handed_out_at_s
+                if since_s is not None and now_s - since_s > _UNCOLLECTED_S:
+                    self.cancel(ticket_id)
+
+    def _notify(self) -> None:
+        metrics.WAITING.set(self.scheduler.num_waiting)
+        metrics.RUNNING.set(self.scheduler.num_running)
+        metrics.PREDICTED.set(self.scheduler.remaining_s())
+        self.changed.notify_all()
+
+
+def without_text(error: Exception) -> BaseException:
+    """The same traceback under an exception that says nothing."""
+    return RuntimeError("(text withheld)").with_traceback(error.__traceback__)

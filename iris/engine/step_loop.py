@@ -1,0 +1,114 @@
+"""The thread that steps: every pass takes the scheduler's choice of pictures one step further."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+
+from iris.engine import metrics
+from iris.engine.activity import Activity
+from iris.engine.cache import Cache
+from iris.engine.denoiser import Denoiser, Row
+from iris.engine.memory import is_out_of_memory, make_room, with_room
+from iris.engine.register import Register, without_text
+from iris.engine.scheduler import Work
+from iris.jobs import Failure
+
+_log = logging.getLogger("iris.engine")
+
+Going = tuple[Work, Row]  # a picture that is being stepped
+
+
+class StepLoop:
+    """Steps whatever is runnable until it is stopped."""
+
+    def __init__(
+        self, register: Register, denoiser: Denoiser, activity: Activity, cache: Cache
+    ) -> None:
+        """cache: emptied where the device's memory does not suffice."""
+        self._register = register
+        self._scheduler = register.scheduler
+        self._denoiser = denoiser
+        self._activity = activity
+        self._cache = cache
+        self._is_stopped = False
+        self._thread = threading.Thread(target=self._run, name="iris-step", daemon=True)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Return when the pass that is under way is done."""
+        with self._register.changed:
+            self._is_stopped = True
+            self._register.changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while not self._is_stopped:
+                self._step(self._next_round())
+        except Exception as error:
+            # A bug of ours, not of one picture: nobody may wait for a thread that is gone.
+            _log.critical("the step thread ended", exc_info=without_text(error))
+            self._register.fail_all(Failure("backend_error", "The picture could not be made."))
+
+    def _next_round(self) -> list[Going]:
+        """Who takes the next step; empty where there is nobody for a while."""
+        register = self._register
+        going: list[Going] = []
+        with register.changed:
+            register.changed.wait_for(
+                lambda: self._is_stopped or self._scheduler.has_runnable, timeout=1.0
+            )
+            now = time.monotonic()
+            register.let_go(now)
+            for work in self._scheduler.next_round(now):
+                entry = register.get(work.ticket_id)
+                if entry is None or entry.row is None:
+                    continue
+                if entry.started_at_s is None:
+                    entry.started_at_s = now
+                    metrics.QUEUED.observe(now - entry.admitted_at_s)
+                going.append((work, entry.row))
+        return going
+
+    def _step(self, going: Sequence[Going]) -> None:
+        if not going:
+            return
+        rows = [row for _, row in going]
+        try:
+            with self._activity.section() as section, metrics.timed("step"):
+                if len(rows) == 1:
+                    with_room(lambda: self._denoiser.step(rows), self._cache)
+                else:
+                    self._denoiser.step(rows)
+        except Exception as error:
+            if len(going) == 1:
+                self._register.fail(going[0][0].ticket_id, error)
+                return
+            if is_out_of_memory(error):
+                make_room(self._cache)
+        else:
+            self._count(going, section.seconds)
+            return
+        for one in going:  # find the one that fails; together they may have been too much
+            self._step([one])
+
+    def _count(self, going: Sequence[Going], seconds: float) -> None:
+        metrics.STEPS.inc(len(going))
+        with self._register.changed:
+            tokens = sum(work.tokens * work.passes for work, _ in going)
+            self._scheduler.cost.step.observe(tokens, seconds)
+            for work, _ in going:
+                work.steps_left -= 1
+                if work.steps_left == 0:
+                    self._scheduler.stepped(work.ticket_id)
+            self._register.changed.notify_all()
