@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 # libgomp reads these when torch loads it: threads that wait must not spin on busy cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -33,9 +33,11 @@ from iris.accounts.db import Database
 from iris.accounts.first_key import ensure_first_key
 from iris.accounts.keys import Key, KeyRing
 from iris.api.app import create_app
+from iris.api.fleet import Fleet
 from iris.api.log import configure_logging
 from iris.api.remote_engine import RemoteEngine
 from iris.config import Settings
+from iris.devices import num_devices
 from iris.drain import Drain
 from iris.errors import (
     BackendUnavailable,
@@ -48,7 +50,9 @@ from iris.jobs import (
     EngineHealth,
     Failure,
     GenerateJob,
+    Job,
     Outcome,
+    Quote,
 )
 from iris.store.bento import declare_models
 from iris.store.importer import ensure_registered
@@ -56,6 +60,7 @@ from iris.store.registry import load_registry
 from iris.welcome import welcome
 
 _log = logging.getLogger("iris")
+T = TypeVar("T")
 
 settings = Settings.from_env()
 registry = load_registry(settings.registry)
@@ -73,6 +78,7 @@ if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:  # only the process that starts
 uvicorn.config.HTTP_PROTOCOLS["auto"] = "iris.api.protocol:BoundedH11Protocol"
 
 _FRONT = "epithre_iris"
+_NUM_ENGINES = settings.engines or num_devices(settings.device)
 _GRACE_S = 25.0  # for what has begun when we are told to end; BentoML kills after 30
 _LAST_WORDS_S = 2.0  # for the answers of an engine whose device hangs, before its process ends
 _COLLECT_POLL_S = 0.25  # how soon a front that died is noticed
@@ -80,18 +86,10 @@ _COLLECT_POLL_S = 0.25  # how soon a front that died is noticed
 _TRAFFIC_TIMEOUT_S = int(settings.body_timeout_s + settings.deadline_s) + 60
 
 
-@bentoml.service(
-    name="iris_engine",
-    workers=1,  # tickets live in one process
-    threads=4,
-    traffic={"timeout": _TRAFFIC_TIMEOUT_S},
-    # BentoML closes a session after 100 requests or 300 s with calls in flight otherwise.
-    runner_connection={"max_requests": 10**9, "max_age": 1e9},
-    logging={"access": {"enabled": False}},
-)
-@declare_models(registry)
 class IrisEngine:
     """One device, one copy of the weights. Answers with values only: BentoML masks exceptions."""
+
+    number = 0  # of the engine among all
 
     def __init__(self) -> None:
         if os.environ.get("BENTOML_NO_UDS"):
@@ -114,10 +112,11 @@ class IrisEngine:
 
         if not sys.stderr.isatty():
             quieten()
-        use_threads(settings.cpu_threads or len(os.sched_getaffinity(0)))
+        own_cores = max(1, len(os.sched_getaffinity(0)) // _NUM_ENGINES)
+        use_threads(settings.cpu_threads or own_cores)
         models = resolve(registry)
         _log.info("loading %s", registry.base.tag)
-        device = choose_device(settings.device)
+        device = choose_device(settings.device, self.number)
         components = load_components(models.base_path, device, choose_dtype(settings.dtype, device))
         styles = install_styles(
             components.transformer, {style.name: style.path for style in models.styles}
@@ -140,6 +139,10 @@ class IrisEngine:
     @bentoml.api(batchable=True, batch_dim=0, max_batch_size=16, max_latency_ms=60_000)
     def admit_edit(self, jobs: list[EditJob]) -> list[Admission]:
         return self._engine.admit(jobs)
+
+    @bentoml.api
+    async def quote(self, job: Job) -> Quote | None:
+        return self._engine.quote(job)
 
     @bentoml.api
     async def collect(self, ticket_id: str, ctx: bentoml.Context) -> Outcome:
@@ -181,6 +184,21 @@ class IrisEngine:
     @bentoml.on_shutdown
     def close(self) -> None:
         self._engine.close()
+
+
+def _engine_service(number: int) -> Any:
+    """The service of one engine; each has a process of its own."""
+    serve = bentoml.service(
+        name=f"iris_engine_{number}" if number else "iris_engine",
+        workers=1,  # tickets live in one process
+        threads=4,
+        traffic={"timeout": _TRAFFIC_TIMEOUT_S},
+        # BentoML closes a session after 100 requests or 300 s with calls in flight otherwise.
+        runner_connection={"max_requests": 10**9, "max_age": 1e9},
+        logging={"access": {"enabled": False}},
+    )
+    declare = declare_models(registry)
+    return serve(declare(type("IrisEngine", (IrisEngine,), {"number": number})))
 
 
 def _leave() -> None:
@@ -229,6 +247,16 @@ class OwnEveryPath:
             await Response()(scope, receive, send)
 
 
+def _depend_on_engines(cls: type[T]) -> type[T]:
+    """Class decorator, below `@bentoml.service`: the front has every engine as an attribute.
+
+    BentoML finds what a service depends on among the attributes of its class.
+    """
+    for number in range(_NUM_ENGINES):
+        setattr(cls, f"engine_{number}", bentoml.depends(_engine_service(number)))
+    return cls
+
+
 @bentoml.service(
     name=_FRONT,
     workers=1,
@@ -238,18 +266,19 @@ class OwnEveryPath:
     metrics={"enabled": False},
 )
 @bentoml.asgi_app(app)
+@_depend_on_engines
 class EpithreIris:
-    """Keys, validation, images in and out; the pictures are the engine's."""
-
-    engine = bentoml.depends(IrisEngine)
+    """Keys, validation, images in and out; the pictures are the engines'."""
 
     def __init__(self) -> None:
         configure_logging(settings.log_level)
         database = Database(settings.database_url)
         self._key_file, self._first_secret = ensure_first_key(database, settings.home)
         keys.ring = KeyRing(database)
-        self._remote = RemoteEngine(self.engine.to_async)
-        app.state.dispatcher = self._remote
+        engines = [getattr(self, f"engine_{number}") for number in range(_NUM_ENGINES)]
+        remotes = [RemoteEngine(engine.to_async) for engine in engines]
+        self._pictures = remotes[0] if len(remotes) == 1 else Fleet(remotes)
+        app.state.dispatcher = self._pictures
 
     @bentoml.on_startup
     async def drain_before_the_end(self) -> None:
@@ -260,7 +289,7 @@ class EpithreIris:
         """Stay until all that the engine has admitted is answered; it refuses what is new."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_GRACE_S + _LAST_WORDS_S):
-                await self._remote.wait_for_all()
+                await self._pictures.wait_for_all()
 
     @bentoml.on_startup
     async def announce(self) -> None:

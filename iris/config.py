@@ -27,9 +27,10 @@ class Settings:
     max_waiting: int = 64  # pictures admitted but not begun
     max_running: int = 8  # pictures that share one pass
     cache_mb: int = 256  # of the device's memory, for prompts and images encoded before
+    engines: int = 0  # each with a copy of the weights; 0 = one for each GPU, one on a CPU
     device: str = "auto"  # auto | cpu | cuda
     dtype: str = "auto"  # auto | float32 | bfloat16
-    cpu_threads: int = 0  # torch threads of the engine; 0 = one per usable core
+    cpu_threads: int = 0  # torch threads of each engine; 0 = the usable cores, shared out
     decode_workers: int = 2  # processes that decode untrusted images
     decode_timeout_s: float = 10.0  # wall clock of one image
     decode_memory_mb: int = 1536  # address space of one decode process
@@ -91,6 +92,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("max_waiting", 1, 64),
     ("max_running", 1, 16),
     ("cache_mb", 0, 65_536),
+    ("engines", 0, 16),
     ("cpu_threads", 0, 1_024),
     ("decode_workers", 1, 64),
     ("decode_timeout_s", 0.1, 600.0),

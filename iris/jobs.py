@@ -6,7 +6,7 @@ for a `Ticket`, later an `Outcome`. They cross a process boundary, so they hold 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 RefusalCode = Literal["backend_busy", "backend_unavailable", "backend_timeout", "backend_error"]
@@ -57,12 +57,28 @@ class EditJob(GenerateJob):
 Job = GenerateJob | EditJob
 
 
+def without_pixels(job: Job) -> Job:
+    """The same job, as large on paper and small on the wire: enough to say how long it takes."""
+    if not isinstance(job, EditJob):
+        return replace(job, prompt="")
+    images = tuple(Pixels(image.width_px, image.height_px, b"") for image in job.images)
+    return replace(job, prompt="", images=images)
+
+
 @dataclass(frozen=True, slots=True)
 class Ticket:
     """The engine's promise to make a picture; set by the engine at admission."""
 
     ticket_id: str
     predicted_s: float  # seconds from admission to the finished picture, estimated
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What the engine would promise for a picture now; set by the engine."""
+
+    predicted_s: float  # seconds until it would be finished
+    own_s: float  # seconds of them that are its own work
 
 
 @dataclass(frozen=True, slots=True)

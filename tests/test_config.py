@@ -17,6 +17,7 @@ GIVEN: dict[str, tuple[str, object]] = {
     "max_waiting": ("7", 7),
     "max_running": ("3", 3),
     "cache_mb": ("64", 64),
+    "engines": ("2", 2),
     "stall_s": ("5", 5.0),
     "device": ("cuda", "cuda"),
     "dtype": ("bfloat16", "bfloat16"),

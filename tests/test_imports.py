@@ -25,6 +25,7 @@ ROOMS: dict[str, frozenset[str]] = {
     "playground": frozenset(),
     "welcome": frozenset(),
     "drain": frozenset(),
+    "devices": frozenset(),
     "cli": frozenset({"store", "accounts", "config", "errors", "catalog"}),
 }
 BENTOML = ("bentoml", "_bentoml_sdk", "_bentoml_impl", "bentoml_cli")

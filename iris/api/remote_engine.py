@@ -25,8 +25,10 @@ from iris.jobs import (
     Job,
     Outcome,
     Picture,
+    Quote,
     Refusal,
     Ticket,
+    without_pixels,
 )
 
 _log = logging.getLogger("iris")
@@ -51,6 +53,7 @@ class RemoteEngine:
     _admission = TypeAdapter[Admission](Admission)
     _outcome = TypeAdapter[Outcome](Outcome)
     _health = TypeAdapter(EngineHealth)
+    _quote = TypeAdapter[Quote | None](Quote | None)
 
     def __init__(self, engine: Any, *, patience_s: float = PATIENCE_S) -> None:
         """patience_s: an engine that answers nothing for so long, twice, is not there."""
@@ -67,15 +70,30 @@ class RemoteEngine:
         await self._is_idle.wait()
 
     async def run(self, job: Job) -> Picture:
+        return await self.collect(await self.admit(job))
+
+    async def quote(self, job: Job) -> Quote | None:
+        """What the engine would promise for the job now; None where it takes no pictures."""
+        try:
+            return self._quote.validate_python(await self._engine.quote(without_pixels(job)))
+        except Exception as error:
+            raise _unreachable(error) from None
+
+    async def admit(self, job: Job) -> Ticket:
+        """A ticket for the job; a refusal is raised as what it means for the client."""
         answer = await self._admitted(job)
         if isinstance(answer, Refusal):
             raise _ERRORS[answer.code](answer.message, retry_after_s=answer.retry_after_s)
+        return answer
+
+    async def collect(self, ticket: Ticket) -> Picture:
+        """Wait for the picture; cancelling the task cancels it in the engine."""
         self._num_awaited += 1
         self._is_idle.clear()
         try:
-            outcome = self._outcome.validate_python(await self._engine.collect(answer.ticket_id))
+            outcome = self._outcome.validate_python(await self._engine.collect(ticket.ticket_id))
         except asyncio.CancelledError:
-            self._background(self._cancel(answer.ticket_id))
+            self._background(self._cancel(ticket.ticket_id))
             raise
         except Exception as error:
             raise _unreachable(error) from None

@@ -22,7 +22,17 @@ from iris.engine.scheduler import Scheduler
 from iris.engine.step_loop import StepLoop
 from iris.engine.ticket import is_unchanged, unchanged, work_of
 from iris.engine.watchdog import Watchdog
-from iris.jobs import Admission, EditJob, EngineHealth, Failure, Job, Outcome, Refusal, Ticket
+from iris.jobs import (
+    Admission,
+    EditJob,
+    EngineHealth,
+    Failure,
+    Job,
+    Outcome,
+    Quote,
+    Refusal,
+    Ticket,
+)
 
 
 class Engine:
@@ -75,17 +85,20 @@ class Engine:
         self._decodes.start()
         self._watchdog.start()
         self._is_ready = True
+        metrics.READY.set(1)
 
     def drain(self, timeout_s: float) -> bool:
         """Refuse new pictures, finish the admitted ones. True if all were fetched in time."""
         with self._register.changed:
             self._is_draining = True
+            metrics.READY.set(0)
             return self._register.changed.wait_for(lambda: not len(self._register), timeout_s)
 
     def close(self) -> None:
         """Stop the threads; pictures still in the making fail as unavailable."""
         with self._register.changed:
             self._is_draining = True
+            metrics.READY.set(0)
         self._watchdog.stop()
         self._steps.stop()
         self._decodes.stop()
@@ -112,11 +125,16 @@ class Engine:
     def _is_running(self) -> bool:
         return self._steps.is_alive and self._decodes.is_alive
 
+    @property
+    def _takes_work(self) -> bool:
+        return self._is_ready and self._is_running and not self._is_draining
+
     def _give_up(self) -> None:
         """Nothing comes back from a device that hangs: tell everybody, then whoever owns us."""
         hung = Failure("backend_timeout", "The device does not answer any more.")
         with self._register.changed:
             self._is_hung = self._is_draining = True
+            metrics.READY.set(0)
             self._register.fail_all(hung)
         self._on_hang()
 
@@ -148,6 +166,18 @@ class Engine:
                 self._register.hand_out(answer.ticket_id)
         return answers
 
+    def quote(self, job: Job) -> Quote | None:
+        """What would be promised for the job now; None where no pictures are taken.
+
+        Nothing but the sizes of its images is looked at.
+        """
+        work = work_of(job, "", self._model, time.monotonic())
+        with self._register.changed:
+            if not self._takes_work:
+                return None
+            scheduler = self._register.scheduler
+            return Quote(scheduler.predict_s(work), scheduler.own_s(work))
+
     def collect(self, ticket_id: str) -> Future[Outcome]:
         """The ticket's outcome, now or later. An unknown ticket is a failure, not an exception."""
         entry = self._register.get(ticket_id)
@@ -169,7 +199,7 @@ class Engine:
         now = time.monotonic()
         work = work_of(job, uuid.uuid4().hex, self._model, now)
         with self._register.changed:  # nobody comes in once the engine drains
-            if self._is_draining or not self._is_ready or not self._is_running:
+            if not self._takes_work:
                 return Refusal("backend_unavailable", "The engine takes no new pictures now.")
             if job.lora is not None and job.lora not in self._styles:
                 return Refusal("backend_unavailable", f"Style {job.lora!r} is not loaded here.")

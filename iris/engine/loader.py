@@ -57,10 +57,12 @@ def use_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
-def choose_device(device: str) -> torch.device:
-    """`auto` means CUDA where there is one."""
+def choose_device(device: str, number: int = 0) -> torch.device:
+    """`auto` means CUDA where there is one; engines take the GPUs in turn."""
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        return torch.device("cuda", number % max(1, torch.cuda.device_count()))
     return torch.device(device)
 
 

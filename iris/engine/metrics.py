@@ -24,6 +24,7 @@ RUNNING = Gauge(
     "Pictures sharing the step loop.",
     multiprocess_mode="livesum",
 )
+READY = Gauge("iris_engines_ready", "Engines that take work.", multiprocess_mode="livesum")
 PREDICTED = Gauge(
     "iris_engine_predicted_wait_seconds",
     "Engine time until everything admitted is done.",

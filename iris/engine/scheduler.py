@@ -108,13 +108,13 @@ class Scheduler:
         return min(everyone, key=lambda work: self._rank(work, now_s), default=None)
 
     def _rank(self, work: Work, now_s: float) -> float:
-        return self._work_s(work) - _AGEING * (now_s - work.admitted_at_s)
+        return self.own_s(work) - _AGEING * (now_s - work.admitted_at_s)
 
     def _candidates(self, now_s: float) -> list[Work]:
         """Everyone; or, where a deadline leaves no room for others, those who are due by it."""
         ahead_s = 0.0
         for work in self._by_deadline():
-            ahead_s += self._work_s(work)
+            ahead_s += self.own_s(work)
             if now_s + ahead_s * _MARGIN > work.deadline_at_s:
                 due_s = work.deadline_at_s
                 due = [work for work in self._ready.values() if work.deadline_at_s <= due_s]
@@ -130,17 +130,21 @@ class Scheduler:
 
     # -- who may come in --------------------------------------------------------------------
 
+    def predict_s(self, work: Work) -> float:
+        """Seconds until the picture would be finished if it came in now."""
+        return self.own_s(work) + self._ahead_of_s(work)
+
     def offer(self, work: Work, now_s: float) -> Offer:
         """Admit the work or say when there will be room for it.
 
         `retry_after_s` is the time until enough of the work ahead is done: for the deadlines, or
         for a place in the queue.
         """
-        own_s = self._work_s(work)
+        own_s = self.own_s(work)
         left_s = work.deadline_at_s - now_s
         if own_s > left_s:
             return Offer(own_s, is_hopeless=True)
-        predicted_s = own_s + self._ahead_of_s(work)
+        predicted_s = self.predict_s(work)
         late_s = self._late_s(work, now_s)
         if late_s > 0:
             return Offer(predicted_s, self._promise(late_s, own_s, left_s, now_s))
@@ -152,18 +156,18 @@ class Scheduler:
 
     def _ahead_of_s(self, work: Work) -> float:
         """The work that would be done before this picture: all that is shorter."""
-        own_s = self._work_s(work)
-        return sum(other_s for other_s in map(self._work_s, self._everyone()) if other_s <= own_s)
+        own_s = self.own_s(work)
+        return sum(other_s for other_s in map(self.own_s, self._everyone()) if other_s <= own_s)
 
     def _late_s(self, work: Work, now_s: float) -> float:
         """By how much the worst deadline would be missed if this picture came in; below 0: none.
 
         Run in the order of their deadlines, pictures keep them all if that can be done at all.
         """
-        own_s = self._work_s(work)
+        own_s = self.own_s(work)
         left_s = work.deadline_at_s - now_s
         ahead_s = sum(
-            self._work_s(other)
+            self.own_s(other)
             for other in self._everyone()
             if other.deadline_at_s <= work.deadline_at_s
         )
@@ -171,7 +175,7 @@ class Scheduler:
         late_s = ahead_s * _MARGIN + own_s + reserve_s - left_s
         for other in self._by_deadline():
             if other.deadline_at_s > work.deadline_at_s:
-                ahead_s += self._work_s(other)
+                ahead_s += self.own_s(other)
                 late_s = max(late_s, ahead_s * _MARGIN + own_s - (other.deadline_at_s - now_s))
         return late_s
 
@@ -213,7 +217,7 @@ class Scheduler:
 
     def remaining_s(self) -> float:
         """Engine time until everything admitted is done."""
-        return sum(self._work_s(work) for work in self._everyone())
+        return sum(self.own_s(work) for work in self._everyone())
 
     def _everyone(self) -> list[Work]:
         return [*self._stepped.values(), *self._ready.values(), *self._encoding.values()]
@@ -221,7 +225,8 @@ class Scheduler:
     def _by_deadline(self) -> list[Work]:
         return sorted(self._everyone(), key=lambda work: work.deadline_at_s)
 
-    def _work_s(self, work: Work) -> float:
+    def own_s(self, work: Work) -> float:
+        """Seconds of work that is left of the picture itself."""
         seconds = self.cost.picture_s(work.tokens, work.passes, work.steps_left, work.pixels)
         if work.image_pixels:
             seconds += self.cost.encode.predict_s(work.image_pixels)

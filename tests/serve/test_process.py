@@ -246,6 +246,41 @@ def test_ctrl_c_in_a_terminal_ends_every_process(start):
     assert "Traceback" not in server.log
 
 
+def test_two_engines_share_the_pictures_and_one_that_is_killed_costs_nobody_theirs(start):
+    server = start(IRIS_ENGINES="2")
+    engines = {p.pid: p for p in server.processes() if is_engine(p)}
+    assert len(engines) == 2
+    wait_for(lambda: server.metric("iris_engines_ready") == 2)
+    request = body(size="640x640", num_steps=50)
+    with server.client() as client, ThreadPoolExecutor(8) as pool:
+        running = [
+            pool.submit(client.post, "/v1/images/generations", json=request | {"seed": seed})
+            for seed in range(8)
+        ]
+        here = ("iris_engine_running_pictures", "iris_engine_waiting_pictures")
+        wait_for(lambda: sum(map(server.metric, here)) >= 6)
+        next(iter(engines.values())).kill()
+        pictures = [reply.result() for reply in running]
+        assert [reply.status_code for reply in pictures] == [200] * 8
+        assert server.is_ready()
+        # the same seed is the same picture, whoever made it
+        for seed in (0, 7):
+            again = client.post("/v1/images/generations", json=request | {"seed": seed})
+            assert again.json()["data"] == pictures[seed].json()["data"]
+        wait_for(lambda: server.metric("iris_engines_ready") == 2)  # the arbiter starts it again
+
+
+def wait_for(condition, timeout_s=60):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_engine(process):
+    return any(word.startswith("iris_engine") for word in process.cmdline())
+
+
 HANG = """
 import os, sys, threading, time
 
@@ -290,10 +325,8 @@ def test_told_to_end_under_load_it_delivers_what_it_admitted_and_refuses_what_co
             pool.submit(client.post, "/v1/images/generations", json=request | {"seed": seed})
             for seed in range(6)
         ]
-        deadline = time.monotonic() + 15
         here = ("iris_engine_running_pictures", "iris_engine_waiting_pictures")
-        while sum(map(server.metric, here)) < 6:
-            assert time.monotonic() < deadline
+        wait_for(lambda: sum(map(server.metric, here)) >= 6)
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.2)
         assert not server.is_ready()
