@@ -9,6 +9,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test lint format clean
+.PHONY: bench-solo bench-mix bench-front
 .PHONY: mini-vae mini-text mini-data mini-train mini-styles mini-eval mini-release
 
 help: ## List the targets
@@ -77,6 +78,18 @@ mini-eval: $(INSTALLED) ## iris-mini: measure it (results.json) and draw the con
 
 mini-release: $(INSTALLED) ## iris-mini: put the next version in the place of the one that is served
 	$(MINI_RUN) training.release
+
+# Comparisons, each with both sides in one run; results in bench/results.
+BENCH = PYTHONPATH=. $(BIN)/python bench
+
+bench-solo: $(INSTALLED) ## the engine beside the stock pipeline, one picture at a time
+	$(BENCH)/solo.py
+
+bench-mix: $(INSTALLED) ## unlike pictures at once over HTTP, beside a pipeline behind a lock
+	$(BENCH)/mix.py
+
+bench-front: $(INSTALLED) ## what the front adds to a picture
+	$(BENCH)/front.py
 
 clean: ## Remove the virtual environment and the caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

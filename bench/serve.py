@@ -2,72 +2,20 @@
 
     python bench/serve.py [--pictures 5] [--out bench/results/serve.json]
 
-Starts a real `bentoml serve` of this checkout with a model store and a home of its own.
+Starts a real `bentoml serve` of this checkout.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
-import io
 import json
-import os
-import platform
-import signal
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-import httpx
-from PIL import Image
-
-CHECKOUT = Path(__file__).resolve().parents[1]
-BENTOML = Path(sys.executable).with_name("bentoml")
-
-
-class Server:
-    """One run of the service; `ready_s` is the time from the command to ready."""
-
-    def __init__(self, home: Path) -> None:
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            port = sock.getsockname()[1]
-        env = {key: value for key, value in os.environ.items() if not key.startswith("IRIS_")}
-        env |= {"BENTOML_HOME": str(home), "IRIS_HOME": str(home), "IRIS_METRICS_BIND": ""}
-        self.url = f"http://127.0.0.1:{port}"
-        begun = time.perf_counter()
-        with (home / "serve.log").open("wb") as log:
-            self.process = subprocess.Popen(  # noqa: S603
-                [BENTOML, "serve", "service:EpithreIris", "--host", "127.0.0.1", f"--port={port}"],
-                cwd=CHECKOUT,
-                env=env,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        while not self._is_ready():
-            if self.process.poll() is not None:
-                sys.exit((home / "serve.log").read_text())
-            time.sleep(0.05)
-        self.ready_s = time.perf_counter() - begun
-        key = (home / "first-key").read_text().strip()
-        headers = {"Authorization": f"Bearer {key}"}
-        self.client = httpx.Client(base_url=self.url, headers=headers, timeout=600)
-
-    def _is_ready(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/readyz", timeout=1).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    def stop(self) -> float:
-        begun = time.perf_counter()
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(60)
-        return time.perf_counter() - begun
+from machine import facts
+from server import RESULTS, Server, a_photo
 
 
 def timed(server: Server, route: str, body: dict[str, object], pictures: int) -> dict[str, float]:
@@ -87,19 +35,10 @@ def timed(server: Server, route: str, body: dict[str, object], pictures: int) ->
     }
 
 
-def a_photo(width: int, height: int) -> str:
-    """A smooth picture as base64 PNG."""
-    across = Image.linear_gradient("L").rotate(90).resize((width, height))
-    down = Image.linear_gradient("L").resize((width, height))
-    out = io.BytesIO()
-    Image.merge("RGB", (across, down, across)).save(out, "PNG")
-    return base64.b64encode(out.getvalue()).decode()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=CHECKOUT / "bench" / "results" / "serve.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "serve.json")
     args = parser.parse_args()
     base = {"model": "epithre-iris", "prompt": "a red boat on a calm sea"}
     photo = a_photo(704, 704)
@@ -117,8 +56,7 @@ def main() -> None:
         stop_s = first.stop()
         server = Server(Path(folder))
         result: dict[str, object] = {
-            "machine": {"cpu_count": os.cpu_count(), "machine": platform.machine()},
-            "python": platform.python_version(),
+            "machine": facts(),
             "start_with_import_s": round(first.ready_s, 1),
             "start_s": round(server.ready_s, 1),
             "stop_s": round(stop_s, 1),

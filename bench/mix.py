@@ -1,0 +1,196 @@
+"""Unlike pictures at once, over HTTP: this service beside a pipeline behind a lock.
+
+    python bench/mix.py [--seconds 60] [--seed 1]
+
+Three fifths previews, one fifth finals, one fifth edits, three styles. Arrivals are Poisson and do
+not wait for answers. The unit of load is what the baseline gets done one after the other; both
+servers get the same requests at the same times. Throughput is measured apart, with eight clients
+that each send their next request when they have an answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from machine import facts
+from server import RESULTS, Server, a_photo
+
+LOADS = (0.5, 0.8, 1.2)
+STYLES = ("none", "dark", "anime")
+CLIENTS = 8
+DEADLINE_S = 30.0
+PROMPTS = (
+    "a red house on the beach, sunset",
+    "a blue cat in the city at night",
+    "sebuah balon kuning di pegunungan",
+    "a green car in the desert",
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    kind: str
+    route: str
+    body: dict[str, Any]
+
+
+def a_request(rng: random.Random, photo: str, styles: Sequence[str]) -> Request:
+    kind = rng.choices(("preview", "final", "edit"), (0.6, 0.2, 0.2))[0]
+    side = {"preview": (512, 640, 768), "final": (768, 960), "edit": (512, 704)}[kind]
+    width = rng.choice(side)
+    body: dict[str, Any] = {
+        "model": "epithre-iris",
+        "prompt": rng.choice(PROMPTS),
+        "size": f"{width}x{width}",
+        "num_steps": rng.randint(20, 30) if kind == "final" else 4,
+        "seed": rng.randrange(2**32),
+        "lora": rng.choice(styles),
+        "lora_strength": 0.8,
+    }
+    if kind == "edit":
+        body["images"] = [photo] * rng.randint(1, 3)
+    return Request(kind, "edits" if kind == "edit" else "generations", body)
+
+
+def some_requests(seed: int, count: int, styles: Sequence[str] = STYLES) -> list[Request]:
+    rng, photo = random.Random(seed), a_photo(512, 512)  # noqa: S311
+    return [a_request(rng, photo, styles) for _ in range(count)]
+
+
+class Clients:
+    """Sends requests to one server and notes what became of each."""
+
+    def __init__(self, server: Server) -> None:
+        limits = httpx.Limits(max_connections=None)
+        self._client = httpx.AsyncClient(
+            base_url=server.url, headers=server.headers, timeout=900, limits=limits
+        )
+        self.found: list[tuple[str, int, float]] = []  # kind, status, seconds
+
+    async def send(self, request: Request) -> None:
+        begun = time.perf_counter()
+        reply = await self._client.post(f"/v1/images/{request.route}", json=request.body)
+        self.found.append((request.kind, reply.status_code, time.perf_counter() - begun))
+
+    async def open_loop(self, requests: Sequence[Request], rate: float, seed: int) -> float:
+        """Send at random times, `rate` a second; seconds until the last answer."""
+        rng = random.Random(seed)  # noqa: S311
+        begun, at, sent = time.perf_counter(), 0.0, []
+        for request in requests:
+            at += rng.expovariate(rate)
+            await asyncio.sleep(max(0.0, begun + at - time.perf_counter()))
+            sent.append(asyncio.ensure_future(self.send(request)))
+        await asyncio.gather(*sent)
+        return time.perf_counter() - begun
+
+    async def closed_loop(self, requests: Sequence[Request], clients: int) -> float:
+        """Send with so many at a time; seconds until the last answer."""
+        left = iter(requests)
+
+        async def one() -> None:
+            for request in left:
+                await self.send(request)
+
+        begun = time.perf_counter()
+        await asyncio.gather(*(one() for _ in range(clients)))
+        return time.perf_counter() - begun
+
+
+def summary(found: list[tuple[str, int, float]]) -> dict[str, Any]:
+    result: dict[str, Any] = {"answers": dict(sorted(Counter(s for _, s, _ in found).items()))}
+    for kind in ("preview", "final", "edit"):
+        times = sorted(seconds for k, status, seconds in found if k == kind and status == 200)
+        if times:
+            result[kind] = {
+                "delivered": len(times),
+                "p50_s": round(statistics.median(times), 3),
+                "p95_s": round(times[min(len(times) - 1, int(0.95 * len(times)))], 3),
+            }
+    refused = sorted(seconds for _, status, seconds in found if status == 429)
+    if refused:
+        result["refused_p95_s"] = round(refused[int(0.95 * (len(refused) - 1))], 3)
+    return result
+
+
+def closed(server: Server, requests: Sequence[Request], clients: int) -> float:
+    """Pictures a second."""
+
+    async def run() -> float:
+        sender = Clients(server)
+        seconds = await sender.closed_loop(requests, clients)
+        failed = Counter(status for _, status, _ in sender.found if status != 200)
+        if failed:
+            raise SystemExit(f"not all pictures were delivered: {dict(failed)}")
+        return len(requests) / seconds
+
+    return asyncio.run(run())
+
+
+def opened(server: Server, rate: float, seconds: float, seed: int) -> dict[str, Any]:
+    async def run() -> dict[str, Any]:
+        sender = Clients(server)
+        await sender.open_loop(some_requests(seed, max(8, round(rate * seconds))), rate, seed)
+        return summary(sender.found)
+
+    return asyncio.run(run())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=60.0, help="of arrivals at each load")
+    parser.add_argument("--pictures", type=int, default=60, help="for throughput")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=RESULTS / "mix.json")
+    options = parser.parse_args()
+    result: dict[str, Any] = {"machine": facts(), "seconds": options.seconds}
+    requests = some_requests(options.seed, options.pictures)
+
+    def keep(name: str, value: Any) -> None:
+        result[name] = value
+        print(f"{name}: {json.dumps(value)}", flush=True)
+
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        baseline = Server(home, "bench.baseline.service:Baseline")
+        closed(baseline, requests[:8], 1)
+        capacity = closed(baseline, requests, 1)
+        keep("baseline pictures/s, one at a time", round(capacity, 3))
+        keep("baseline pictures/s", round(closed(baseline, requests, CLIENTS), 3))
+        for load in LOADS:
+            keep(f"baseline at {load}", opened(baseline, load * capacity, options.seconds, 7))
+        baseline.stop()
+
+        ours = Server(home, IRIS_DEADLINE_S="300")
+        closed(ours, requests[:8], 1)
+        throughput = closed(ours, requests, CLIENTS)
+        keep("engine pictures/s", round(throughput, 3))
+        for name, styles in (("no style", ("none",)), ("one style", ("dark",)), ("three", STYLES)):
+            plain = some_requests(options.seed + 1, options.pictures, styles)
+            keep(f"engine pictures/s, {name}", round(closed(ours, plain, CLIENTS), 3))
+        for load in LOADS:
+            keep(f"engine at {load}", opened(ours, load * capacity, options.seconds, 7))
+        ours.stop()
+
+        ours = Server(home, IRIS_DEADLINE_S=str(DEADLINE_S))
+        closed(ours, requests[:8], 1)
+        name = f"engine at 1.2 of its own, deadline {DEADLINE_S:g} s"
+        keep(name, opened(ours, 1.2 * throughput, 2 * options.seconds, 7))
+        ours.stop()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
