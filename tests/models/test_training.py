@@ -1,6 +1,7 @@
 """How iris-mini is made: latents, captions and noise are what the engine will meet."""
 
 import random
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,10 +16,11 @@ from iris.engine.latents import (
     to_tokens,
 )
 from training.attention import attention
-from training.autoencoder import build_vae
+from training.autoencoder import build_vae, empty_vae
 from training.batches import Batches
 from training.codec import LinearCodec
 from training.components import fit_components
+from training.decoder import Decoder, read_decoder, write_decoder
 from training.examples import (
     CONTENTS,
     SHAPES,
@@ -31,6 +33,7 @@ from training.examples import (
     save_part,
 )
 from training.lots import FREE, NAMES, lots_of, tie
+from training.refine_decoder import Imagination, Pair, Pool
 from training.text import TOKENS, Prompts, build_encoder, build_tokenizer
 from training.train_text import FIELDS, labels
 from training.transformer import (
@@ -94,6 +97,40 @@ def test_the_first_decoder_gives_the_picture_back_roughly(components, codec):
     with torch.inference_mode():
         again = vae.decode(codec.latents(codec.encode(picture))).sample
     assert (again - (picture.float() / 127.5 - 1.0)).square().mean() < 0.08
+
+
+def test_a_decoder_is_read_from_the_autoencoder_as_it_was_written():
+    decoder = Decoder()
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter.normal_(std=0.05)
+    vae = empty_vae()
+    write_decoder(vae, decoder)
+    again = dict(read_decoder(vae).named_parameters())
+    for name, parameter in decoder.named_parameters():
+        assert torch.allclose(parameter, again[name], atol=1e-6), name
+
+
+def test_the_decoder_is_refined_on_pictures_beside_what_the_transformer_makes_of_them(
+    codec, prompts
+):
+    imagination = Imagination(codec, prompts, build_transformer().eval(), seed=1)
+    for pair in (imagination._made(), imagination._exact()):
+        _, height, width = pair.picture.shape
+        assert pair.picture.dtype == torch.uint8
+        assert pair.cells.shape == (128, height // 64, width // 64)
+        assert torch.isfinite(pair.cells).all()
+
+
+def test_crops_of_pictures_and_of_cells_show_the_same_place():
+    rows, columns = 6, 9
+    numbers = torch.arange(rows * columns).view(rows, columns)
+    pixels = numbers.repeat_interleave(64, 0).repeat_interleave(64, 1).to(torch.uint8)
+    pair = Pair(pixels.expand(3, -1, -1), numbers.float().expand(128, -1, -1))
+    pool = Pool(SimpleNamespace(pair=lambda: pair), random.Random(3))
+    for _ in range(20):
+        pictures, cells = pool.crops(4)
+        assert torch.equal(pictures[:, 0, ::64, ::64].float(), cells[:, 0])
 
 
 def test_a_small_render_gives_the_latents_of_the_large_one(codec, camera):

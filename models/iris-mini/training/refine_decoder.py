@@ -55,11 +55,15 @@ class Pair:
 class Imagination:
     """Draws pictures of the world, and what the transformer makes of them."""
 
-    def __init__(self, codec: LinearCodec, prompts: Prompts, seed: int) -> None:
+    def __init__(
+        self,
+        codec: LinearCodec,
+        prompts: Prompts,
+        transformer: Flux2Transformer2DModel,
+        seed: int,
+    ) -> None:
         self._codec, self._camera, self._prompts = codec, Camera(codec), prompts
-        self._transformer = Flux2Transformer2DModel.from_pretrained(
-            weights_folder() / "transformer", use_safetensors=True, dtype=torch.float32
-        ).eval()
+        self._transformer = transformer
         self._rng = random.Random(seed)
         self._noise = torch.Generator().manual_seed(seed)
         self._shapes = [shape for shape in SHAPES if min(shape.grid) >= CROP_CELLS]
@@ -147,10 +151,13 @@ def trained_decoder(vae: AutoencoderKLFlux2) -> Decoder:
 def refine(minutes: float, seed: int) -> None:
     codec, vae = load_codec(), load_vae()
     prompts = load_prompts(weights_folder())
+    transformer = Flux2Transformer2DModel.from_pretrained(
+        weights_folder() / "transformer", use_safetensors=True, dtype=torch.float32
+    )
     decoder = trained_decoder(vae).to(memory_format=torch.channels_last)
     average = trained_decoder(vae)
     optimiser = torch.optim.AdamW(decoder.parameters(), RATE, betas=(0.9, 0.98), weight_decay=1e-3)
-    pool = Pool(Imagination(codec, prompts, seed), random.Random(seed))
+    pool = Pool(Imagination(codec, prompts, transformer.eval(), seed), random.Random(seed))
     begin, steps, mean_loss = time.monotonic(), 0, 0.0
     bar = tqdm(desc="decoder", unit="step", mininterval=5)
     while (share := (time.monotonic() - begin) / 60 / minutes) < 1.0:
