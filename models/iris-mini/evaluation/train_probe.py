@@ -12,10 +12,9 @@ import argparse
 import json
 import math
 import random
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from evaluation.ceiling import ceiling
 from evaluation.probe import (
     SIDE,
     VALUES,
@@ -35,7 +35,6 @@ from evaluation.probe import (
     save,
     shrink,
 )
-from evaluation.sections.settings import SIZES as PIXEL_SIZES
 from world import sampling
 from world.render import render
 from world.spec import (
@@ -186,25 +185,6 @@ def train(images: Tensor, shapes: Tensor, truths: Tensor, epochs: int) -> ProbeN
             progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
     progress.close()
     return net.eval()
-
-
-def ceiling(probe: Probe, count: int, seed: int) -> dict[str, float]:
-    """How often the probe is right about real pictures it never saw, without any style."""
-    rng = random.Random(f"ceiling {seed}")
-    right: Counter[str] = Counter()
-    asked: Counter[str] = Counter()
-    for i in tqdm(range(count), desc="ceiling"):
-        width, height = PIXEL_SIZES[i % len(PIXEL_SIZES)]
-        draw_one = (sampling.sample_full, sampling.sample_pair)[i % 5 == 4]
-        scene = draw_one(rng, unseen=bool(i % 2)).target
-        truth = Seen.of(scene)
-        [seen] = probe([render(scene, width, height)])
-        answers = truth.agrees(seen)
-        answers["all"] = all(answers.values())
-        asked.update(answers.keys())  # of a mapping, Counter would add up the values
-        right.update(name for name, is_right in answers.items() if is_right)
-    order = [*(field.name for field in fields(Seen)), "all"]
-    return {name: round(right[name] / asked[name], 4) for name in order if asked[name]}
 
 
 def main() -> None:

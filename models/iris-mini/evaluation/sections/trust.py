@@ -5,11 +5,11 @@ from __future__ import annotations
 from statistics import fmean
 
 from evaluation import measures
+from evaluation.ceiling import CEILING_SIZES, ceiling
 from evaluation.ledger import Ledger
 from evaluation.probe import Seen
 from evaluation.score import Tally
 from evaluation.sections.cases import Result, draws
-from evaluation.train_probe import CEILING_SIZES, ceiling
 from world.render import render
 from world.sampling import sample_full
 
