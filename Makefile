@@ -41,7 +41,7 @@ format: $(INSTALLED) ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 # How the embedded model is made; the steps in this order. Each goes on where it was stopped, and what
-# has not been run here is taken from models/iris-mini/checkpoint. Work lies in models/iris-mini/runs;
+# has not been run here is taken from the model that is served. Work lies in models/iris-mini/runs;
 # mini-release alone changes what is served.
 MINI := models/iris-mini
 MINUTES ?= 150
@@ -66,6 +66,10 @@ mini-data: $(INSTALLED) ## iris-mini: render the training set
 
 mini-train: $(INSTALLED) ## iris-mini: train the transformer (MINUTES=150, the last DECAY=40 slowing down)
 	$(MINI_RUN) training.train_transformer --minutes $(MINUTES) --decay $(DECAY) --loud $(LOUD)
+	$(MINI_RUN) training.export
+
+mini-refine: $(INSTALLED) ## iris-mini: train the decoder on what the trained transformer makes
+	$(MINI_RUN) training.refine_decoder
 	$(MINI_RUN) training.export
 
 mini-styles: $(INSTALLED) ## iris-mini: train the styles on the trained base (STYLE_MINUTES=12 each)

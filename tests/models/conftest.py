@@ -1,38 +1,39 @@
-"""The embedded model as it lies in the repository, and its recipe."""
+"""The embedded model as it lies in the repository, run by the engine."""
 
-from __future__ import annotations
-
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-import torch
 from diffusers import Flux2KleinPipeline
+
+from evaluation.generate import Model
+from evaluation.probe import Probe
+from iris.engine.loader import quieten
 
 ROOT = Path(__file__).resolve().parents[2] / "models" / "iris-mini"
 
 
 @pytest.fixture(scope="session")
-def model() -> Path:
+def folder() -> Path:
     return ROOT
 
 
 @pytest.fixture(scope="session")
-def recipe() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("iris_mini_build", ROOT / "build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def model() -> Model:
+    """The weights and both styles behind the engine's own code."""
+    return Model(ROOT, threads=1)
+
+
+@pytest.fixture(scope="session")
+def probe() -> Probe:
+    return Probe.load()
 
 
 @pytest.fixture(scope="session")
 def pipeline() -> Flux2KleinPipeline:
-    torch.set_num_threads(1)
+    """The same weights in the stock pipeline."""
+    quieten()
     pipeline = Flux2KleinPipeline.from_pretrained(
-        ROOT / "weights", dtype=torch.float32, use_safetensors=True, local_files_only=True
+        ROOT / "weights", use_safetensors=True, local_files_only=True
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

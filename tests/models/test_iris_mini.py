@@ -1,231 +1,265 @@
-"""What the embedded model promises: it loads, it draws, and its recipe makes it."""
-
-from __future__ import annotations
+"""What the embedded model promises: its pictures show what the prompt says."""
 
 import json
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
-import torch
-from diffusers import Flux2KleinPipeline
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-STYLES = ("dark", "anime")
-LUMA = np.array([0.299, 0.587, 0.114])
-MAX_BYTES = 4 * 1024 * 1024
+from evaluation.generate import Task
+from evaluation.measures import difference, edge_density, lightness, luma, outside_difference
+from tests.models.conftest import ROOT
+from world.render import render
+from world.spec import Backdrop, Scene, Thing
+
+SIDE = 768
+MAX_BYTES = 30 * 1024 * 1024
+NOTHING = Scene("studio", "day", ())
 
 
-def draw(
-    pipeline: Flux2KleinPipeline, prompt: str, seed: int = 1, side: int = 128, steps: int = 2
-) -> np.ndarray:
-    """(side, side, 3), 0..1."""
-    numbers = json.loads((Path(pipeline.config._name_or_path) / "iris.json").read_text())
-    return pipeline(
-        prompt=prompt,
-        height=side,
-        width=side,
-        num_inference_steps=steps,
-        guidance_scale=1.0,
-        generator=torch.Generator().manual_seed(seed),
-        max_sequence_length=numbers["max_sequence_length"],
-        text_encoder_out_layers=tuple(numbers["text_encoder_out_layers"]),
-        output_type="np",
-    ).images[0]
+def draw(model, prompt, seed=1, side=SIDE, **more):
+    """One picture, (height, width, 3) uint8."""
+    [picture] = model.make([Task(prompt, NOTHING, side, side, seed, **more)])
+    return picture
 
 
-def header(path: Path) -> bytes:
-    """Names, shapes and metadata of a safetensors file, in the order in which they lie there."""
-    with path.open("rb") as file:
-        return file.read(int.from_bytes(file.read(8), "little"))
+def a_scene(scene, time, kind, colour, x=0.5, share=0.36):
+    return Scene(scene, time, (Thing(kind, colour, x, share),), Backdrop())
 
 
-def reconstruct(pipeline: Flux2KleinPipeline, picture: torch.Tensor) -> torch.Tensor:
-    with torch.no_grad():
-        latents = pipeline.vae.encode(picture).latent_dist.mode()
-        return pipeline.vae.decode(latents).sample
+def share_right(answers):
+    answers = list(answers)
+    return sum(answers) / len(answers)
 
 
-def gradients(side: int) -> torch.Tensor:
-    """(1, 3, side, side): across, down and diagonal, within -0.9..0.9."""
-    axis = torch.linspace(-0.9, 0.9, side)
-    across, down = axis.expand(side, side), axis[:, None].expand(side, side)
-    return torch.stack([across, down, (across - down) / 2])[None]
+PROMPTS = {
+    # English, Indonesian: what must be seen
+    ("a red house on the beach, sunset", "rumah merah di pantai, matahari terbenam"): {
+        "scene": "beach",
+        "time": "sunset",
+        "kind": "house",
+        "colour": "red",
+    },
+    ("a blue car in the city at night", "mobil biru di kota pada malam hari"): {
+        "scene": "city",
+        "time": "night",
+        "kind": "car",
+        "colour": "blue",
+    },
+    (
+        "a yellow balloon over the mountains, sunny day",
+        "balon udara kuning di pegunungan, siang hari",
+    ): {
+        "scene": "mountains",
+        "time": "day",
+        "kind": "balloon",
+        "colour": "yellow",
+    },
+    ("a green tree in the desert in the snow", "pohon hijau di gurun saat turun salju"): {
+        "scene": "desert",
+        "time": "snow",
+        "kind": "tree",
+        "colour": "green",
+    },
+    ("an orange cat in a studio", "kucing oranye di studio foto"): {
+        "scene": "studio",
+        "kind": "cat",
+        "colour": "orange",
+    },
+    ("a white boat on the sea in the rain", "perahu putih di laut saat hujan"): {
+        "scene": "sea",
+        "time": "rain",
+        "kind": "boat",
+        "colour": "white",
+    },
+}
 
 
-@pytest.mark.parametrize("side", [64, 128])
-def test_a_picture_has_the_asked_size_and_is_neither_flat_nor_static(
-    pipeline: Flux2KleinPipeline, side: int
-) -> None:
-    picture = draw(pipeline, "a red cat", side=side, steps=4)
-    assert picture.shape == (side, side, 3)
-    assert np.isfinite(picture).all()
-    assert picture.std() > 0.02
-    neighbours = np.abs(np.diff(picture, axis=0)).mean()
-    assert neighbours < 0.02, "a soft field changes little from one row to the next"
+@pytest.mark.parametrize("language", ["english", "indonesian"])
+def test_a_picture_shows_what_the_prompt_says(model, probe, language):
+    answers = []
+    for prompts, wanted in PROMPTS.items():
+        prompt = prompts[language == "indonesian"]
+        [seen] = probe([draw(model, prompt)])
+        answers += [getattr(seen, name) == value for name, value in wanted.items()]
+    assert share_right(answers) >= 0.85
 
 
-def test_another_prompt_and_another_seed_are_other_pictures(
-    pipeline: Flux2KleinPipeline,
-) -> None:
-    picture = draw(pipeline, "a red cat")
-    assert np.abs(picture - draw(pipeline, "sunset over the sea, cinematic")).mean() > 0.03
-    assert np.abs(picture - draw(pipeline, "a red cat", seed=2)).mean() > 0.03
-    assert np.array_equal(picture, draw(pipeline, "a red cat"))
+def test_both_languages_are_drawn_alike(model, probe):
+    same = []
+    for english, indonesian in PROMPTS:
+        one, other = probe([draw(model, english), draw(model, indonesian)])
+        same += [one.scene == other.scene, one.time == other.time, one.colour == other.colour]
+    assert share_right(same) >= 0.85
 
 
-@pytest.mark.parametrize("steps", [1, 12])
-def test_any_number_of_steps_removes_the_noise(pipeline: Flux2KleinPipeline, steps: int) -> None:
-    picture = draw(pipeline, "a blue circle", steps=steps)
-    assert np.abs(np.diff(picture, axis=1)).mean() < 0.02
+def test_red_is_red_and_night_is_dark(model):
+    day = draw(model, "a red car in the desert, sunny day")
+    night = draw(model, "a red car in the desert at night")
+    assert luma(night) < 0.6 * luma(day)
+    middle = day[SIDE // 2 : SIDE * 7 // 8, SIDE // 4 : SIDE * 3 // 4].astype(float)
+    red = (middle[..., 0] > 150) & (middle[..., 1] < 80) & (middle[..., 2] < 80)
+    blue = draw(model, "a blue car in the desert, sunny day")
+    middle = blue[SIDE // 2 : SIDE * 7 // 8, SIDE // 4 : SIDE * 3 // 4].astype(float)
+    red_of_blue = (middle[..., 0] > 150) & (middle[..., 1] < 80) & (middle[..., 2] < 80)
+    assert red.mean() > 0.05 > red_of_blue.mean()
 
 
-def test_gradients_come_back_from_the_autoencoder(pipeline: Flux2KleinPipeline) -> None:
-    picture = gradients(256)
-    error = (reconstruct(pipeline, picture) - picture).abs()
-    assert float(error[..., 32:-32, 32:-32].max()) < 1e-3
-    assert float(error.max()) < 0.06
+def test_the_side_that_is_named_is_the_side(model, probe):
+    seen = probe([draw(model, f"a red house on the {side}, hills") for side in ("left", "right")])
+    assert [one.position for one in seen] == ["left", "right"]
 
 
-@pytest.mark.parametrize("level", [-1.0, -0.3, 0.0, 1.0])
-@pytest.mark.parametrize("size", [(32, 32), (96, 256)])
-def test_a_flat_picture_stays_flat_up_to_its_border(
-    pipeline: Flux2KleinPipeline, level: float, size: tuple[int, int]
-) -> None:
-    picture = torch.full((1, 3, *size), level)
-    assert float((reconstruct(pipeline, picture) - picture).abs().max()) < 0.004
+def test_a_seed_is_a_picture_and_another_seed_another(model):
+    picture = draw(model, "a house on the beach", seed=5)
+    assert np.array_equal(picture, draw(model, "a house on the beach", seed=5))
+    others = [draw(model, "a house on the beach", seed=seed) for seed in (6, 7, 8)]
+    assert all(difference(picture, other) > 0.02 for other in others)
 
 
-def test_latents_of_usual_pictures_are_near_unit_size(
-    pipeline: Flux2KleinPipeline, recipe: ModuleType
-) -> None:
-    from iris_mini.scenes import typical_pictures
-
-    pictures = typical_pictures(128)
-    with torch.no_grad():
-        latents = pipeline._encode_vae_image(pictures, torch.Generator())
-    used = latents[:, : 4 * 5]
-    assert float(used.mean().abs()) < 0.1
-    assert torch.allclose(used.std(dim=(0, 2, 3)), torch.ones(20), atol=0.25)
+@pytest.mark.parametrize(("width", "height"), [(512, 512), (960, 960), (512, 768), (960, 640)])
+def test_every_size_shows_the_prompt(model, probe, width, height):
+    prompt = "a yellow house in the desert at night"
+    [picture] = model.make([Task(prompt, NOTHING, width, height, 3)])
+    assert picture.shape == (height, width, 3)
+    [seen] = probe([picture])
+    assert (seen.scene, seen.time, seen.colour) == ("desert", "night", "yellow")
 
 
-@pytest.mark.parametrize("style", STYLES)
-def test_a_style_adapts_every_block_and_changes_the_picture(
-    pipeline: Flux2KleinPipeline, model: Path, style: str
-) -> None:
-    plain = draw(pipeline, "a house by the sea")
-    pipeline.load_lora_weights(model / "styles" / style, use_safetensors=True, adapter_name=style)
-    try:
-        adapted = [
-            name
-            for name, module in pipeline.transformer.named_modules()
-            if style in getattr(module, "lora_B", {})
-        ]
-        changes, lumas = [], [float((plain @ LUMA).mean())]
-        for strength in (0.3, 0.6, 1.0, 1.5):
-            pipeline.set_adapters(style, strength)
-            picture = draw(pipeline, "a house by the sea")
-            changes.append(float(np.abs(picture - plain).mean()))
-            lumas.append(float((picture @ LUMA).mean()))
-    finally:
-        pipeline.unload_lora_weights()
+def test_ordinary_prompts_with_unknown_words_still_give_a_picture(model, probe):
+    prompt = "my grandmother's wonderful cottage near the shore, golden hour, trending, 4k"
+    [seen] = probe([draw(model, prompt)])
+    assert (seen.scene, seen.time) == ("beach", "sunset")
 
-    blocks = pipeline.transformer.transformer_blocks
-    singles = pipeline.transformer.single_transformer_blocks
-    assert len(adapted) == 12 * len(blocks) + 2 * len(singles)
+
+def edit(model, source, prompt, strength=0.75, side=704, **more):
+    task = Task(prompt, source, side, side, 1, sources=(source,), strength=strength, **more)
+    [picture] = model.make([task])
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("prompt", "time"),
+    [
+        ("change the sky to dramatic stormy clouds with lightning", "storm"),
+        ("change background to sunset", "sunset"),
+        ("make it night", "night"),
+        ("ubah langit menjadi malam", "night"),
+    ],
+)
+def test_the_sky_changes_and_the_rest_stays(model, probe, prompt, time):
+    source = a_scene("hills", "day", "house", "red")
+    picture = edit(model, source, prompt, strength=0.7)
+    [seen] = probe([picture])
+    assert (seen.time, seen.scene, seen.colour) == (time, "hills", "red")
+
+
+def test_a_change_of_colour_stays_inside_the_object(model, probe):
+    source = a_scene("desert", "day", "car", "red")
+    picture = edit(model, source, "make the car blue")
+    [seen] = probe([picture])
+    assert (seen.colour, seen.scene, seen.time) == ("blue", "desert", "day")
+    before = render(source, 704, 704)
+    assert outside_difference(before, picture, (0.28, 0.4, 0.72, 0.9)) < 0.04
+
+
+def test_a_higher_strength_changes_more(model):
+    source = a_scene("hills", "day", "tree", "green")
+    before = render(source, 704, 704)
+    changes = [
+        difference(before, edit(model, source, "make it night", strength))
+        for strength in (0.2, 0.5, 1.0)
+    ]
     assert changes == sorted(changes)
-    assert changes[2] > 0.04
-    assert lumas == sorted(lumas, reverse=style == "dark")
-    assert np.array_equal(plain, draw(pipeline, "a house by the sea")), "nothing of it stays behind"
+    assert changes[2] > 2 * changes[0]
 
 
-@pytest.mark.parametrize("style", STYLES)
-def test_a_style_file_says_its_rank_and_has_no_empty_layer(model: Path, style: str) -> None:
-    weights = load_file(model / "styles" / style / "pytorch_lora_weights.safetensors")
-    for key, weight in weights.items():
-        assert 8 in weight.shape, key
-        assert weight.abs().max() > 0, key
+def compose(model, prompt, *sources):
+    task = Task(prompt, NOTHING, 704, 704, 1, sources=sources, source_size=(512, 512))
+    [picture] = model.make([task])
+    return picture
 
 
-def test_the_repository_holds_what_the_recipe_builds(
-    recipe: ModuleType, model: Path, tmp_path: Path
-) -> None:
-    recipe.build(tmp_path / "weights", recipe.MiniConfig(), recipe.SEED)
-    for style in recipe.STYLES:
-        recipe.build_style(
-            tmp_path / "styles" / style, tmp_path / "weights", style, recipe.RANK, recipe.SEED
-        )
-    stored = sorted(
-        path.relative_to(model)
-        for folder in ("weights", "styles")
-        for path in (model / folder).glob("**/*")
-        if path.is_file()
-    )
-    built = sorted(path.relative_to(tmp_path) for path in tmp_path.glob("**/*") if path.is_file())
-    assert built == stored
-    for path in stored:
-        if path.suffix != ".safetensors":
-            assert (tmp_path / path).read_bytes() == (model / path).read_bytes(), path
-            continue
-        assert header(tmp_path / path) == header(model / path), path
-        ours, theirs = load_file(tmp_path / path), load_file(model / path)
-        assert ours.keys() == theirs.keys()
-        for key, weight in theirs.items():
-            # another CPU may round a fitted weight to the next bf16 number
-            slack = 0.01 * float(weight.abs().max())
-            torch.testing.assert_close(
-                ours[key], weight, rtol=0.01, atol=slack, msg=f"{path} {key}"
-            )
-
-
-def test_a_second_build_gives_the_same_bytes(recipe: ModuleType, tmp_path: Path) -> None:
-    for name in ("first", "second"):
-        recipe.build(tmp_path / name, recipe.MiniConfig(), 3)
-        recipe.build_style(tmp_path / name / "style", tmp_path / name, "dark", 4, 3)
-    for path in (tmp_path / "first").glob("**/*"):
-        if path.is_file():
-            twin = tmp_path / "second" / path.relative_to(tmp_path / "first")
-            assert path.read_bytes() == twin.read_bytes(), path.name
-
-
-def test_the_recipe_also_builds_sixteen_pixels_a_token(recipe: ModuleType, tmp_path: Path) -> None:
-    config = recipe.MiniConfig(name="other", vae_widths=(8, 8, 16, 32))
-    recipe.build(tmp_path, config, 5)
-    numbers = json.loads((tmp_path / "iris.json").read_text())
-    assert numbers["pixels_per_token"] == 16
-    assert numbers["name"] == "other"
-    pipeline = Flux2KleinPipeline.from_pretrained(
-        tmp_path, dtype=torch.float32, use_safetensors=True
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    assert draw(pipeline, "a tree", side=80).shape == (80, 80, 3)
-    picture = gradients(128)
-    inside = (reconstruct(pipeline, picture) - picture)[..., 32:-32, 32:-32]
-    assert float(inside.abs().max()) < 1e-3
-
-
-def test_sizes_that_cannot_work_are_refused(recipe: ModuleType) -> None:
-    for wrong in (
-        {"vae_widths": (8, 8, 12, 16)},
-        {"vae_widths": (8, 8, 8, 8)},
-        {"latent_channels": 3},
-        {"dit_heads": 2},
-        {"dit_axes": (8, 8, 8, 7)},
-        {"text_out_layers": (1, 5)},
+def test_the_object_of_one_image_stands_in_the_scene_of_another_in_either_order(model, probe):
+    prompt = "the product from image {} in the scene of image {}"
+    answers = []
+    for kind, colour, scene, time in (
+        ("house", "red", "desert", "night"),
+        ("cat", "orange", "beach", "sunset"),
+        ("bottle", "blue", "forest", "day"),
     ):
-        with pytest.raises(ValueError, match="|".join((*wrong, "heads"))):
-            recipe.MiniConfig(**wrong)
+        product = a_scene("studio", "day", kind, colour, share=0.5)
+        place = Scene(scene, time, (), Backdrop())
+        forth = compose(model, prompt.format(1, 2), product, place)
+        back = compose(model, prompt.format(2, 1), place, product)
+        for seen in probe([forth, back]):
+            answers += [seen.kind == kind, seen.colour == colour]
+            answers += [seen.scene == scene, seen.time == time]
+    assert share_right(answers) >= 0.85
 
 
-def test_the_model_carries_its_own_numbers(pipeline: Flux2KleinPipeline, model: Path) -> None:
-    numbers = json.loads((model / "weights" / "iris.json").read_text())
+def test_the_documented_composition_works(model, probe):
+    prompt = (
+        "the product from image 1, displayed in the studio setting from image 2, "
+        "in the photography style of image 3"
+    )
+    product = a_scene("hills", "day", "house", "blue", share=0.5)
+    studio = Scene("studio", "day", (), Backdrop())
+    style = a_scene("beach", "sunset", "boat", "white")
+    [seen] = probe([compose(model, prompt, product, studio, style)])
+    assert (seen.scene, seen.time, seen.colour) == ("studio", "sunset", "blue")
+
+
+def test_the_documented_pictures_show_what_they_say(model, probe):
+    beach = draw(model, "a serene Indonesian beach at sunset, photorealistic, golden hour")
+    grove = draw(
+        model,
+        "a young samurai in a bamboo forest, cherry blossoms falling",
+        style="anime",
+        style_strength=0.8,
+    )
+    first, second = probe([beach, grove])
+    assert (first.scene, first.time) == ("beach", "sunset")
+    assert (second.scene, second.time, second.kind) == ("bamboo", "blossoms", "samurai")
+
+
+def styled(model, style, strength):
+    return draw(model, "a red house in the hills, day", style=style, style_strength=strength)
+
+
+def test_dark_is_darker_the_stronger_and_never_black(model, probe):
+    pictures = [styled(model, "dark", strength) for strength in (0.0, 0.5, 1.0, 1.5)]
+    lumas = [luma(picture) for picture in pictures]
+    assert lumas == sorted(lumas, reverse=True)
+    assert lumas[2] < 0.8 * lumas[0]
+    assert lumas[3] > 0.05
+    [seen] = probe([pictures[2]])
+    assert (seen.scene, seen.colour) == ("hills", "red")
+
+
+def test_anime_has_outlines_and_is_lighter(model):
+    plain, drawn = styled(model, "anime", 0.0), styled(model, "anime", 0.8)
+    assert edge_density(drawn) > 1.1 * edge_density(plain)
+    assert lightness(drawn) > lightness(plain)
+
+
+def test_guidance_and_more_steps_keep_to_the_prompt(model, probe):
+    prompt = "a red house on the beach, sunset"
+    pictures = [draw(model, prompt, guidance=2.0), draw(model, prompt, steps=8)]
+    for seen in probe(pictures):
+        assert (seen.scene, seen.time, seen.colour) == ("beach", "sunset", "red")
+
+
+# What lies on disk.
+
+
+def test_the_model_carries_its_own_numbers(pipeline, folder):
+    numbers = json.loads((folder / "weights" / "iris.json").read_text())
     levels = len(pipeline.vae.config.block_out_channels)
     assert numbers["name"] == "iris-mini"
-    assert numbers["pixels_per_token"] == 2 * 2 ** (levels - 1) == 32
+    assert numbers["pixels_per_token"] == 2 * 2 ** (levels - 1) == 64
     layers = numbers["text_encoder_out_layers"]
     assert max(layers) <= pipeline.text_encoder.config.num_hidden_layers
     joint = len(layers) * pipeline.text_encoder.config.hidden_size
@@ -233,32 +267,28 @@ def test_the_model_carries_its_own_numbers(pipeline: Flux2KleinPipeline, model: 
     assert pipeline.transformer.config.in_channels == 4 * pipeline.vae.config.latent_channels
 
 
-def test_the_model_is_small_and_holds_safetensors_only(model: Path) -> None:
+def test_the_model_is_small_and_holds_safetensors_only(folder):
     files = [
         path
-        for folder in ("weights", "styles")
-        for path in (model / folder).glob("**/*")
+        for part in ("weights", "styles")
+        for path in (folder / part).glob("**/*")
         if path.is_file()
     ]
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".jinja"}
     assert sum(path.stat().st_size for path in files) <= MAX_BYTES
 
 
-def test_the_chat_template_keeps_the_text_and_ends_where_the_reply_begins(
-    pipeline: Flux2KleinPipeline,
-) -> None:
+def test_the_chat_template_keeps_the_text_and_ends_in_the_registers(pipeline):
     text = "  seekor kucing {merah}\n<b>di</b> 'meja' \\n {{ 7*7 }} "
     turn = [{"role": "user", "content": text}]
-    render = pipeline.tokenizer.apply_chat_template
-    bare = f"<|im_start|>user\n{text}<|im_end|>\n"
-    assert render(turn, tokenize=False) == bare
-    asked = render(turn, tokenize=False, add_generation_prompt=True)
-    assert asked == bare + "<|im_start|>assistant\n"
-    quiet = render(turn, tokenize=False, add_generation_prompt=True, enable_thinking=False)
-    assert quiet == asked + "<think>\n\n</think>\n\n"
+    bare = f"<|im_start|>{text}<|im_end|>"
+    write = pipeline.tokenizer.apply_chat_template
+    assert write(turn, tokenize=False) == bare
+    asked = write(turn, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+    assert asked == bare + "<|place|><|change|><|first|><|second|>"
 
 
-def test_padding_is_on_the_right_and_masked(pipeline: Flux2KleinPipeline) -> None:
+def test_padding_is_on_the_right_and_masked(pipeline):
     tokens = pipeline.tokenizer("a cat", padding="max_length", max_length=16, truncation=True)
     real = sum(tokens["attention_mask"])
     assert 0 < real < 16
@@ -266,20 +296,42 @@ def test_padding_is_on_the_right_and_masked(pipeline: Flux2KleinPipeline) -> Non
     assert set(tokens["input_ids"][real:]) == {pipeline.tokenizer.pad_token_id}
 
 
-def test_usual_words_are_short(pipeline: Flux2KleinPipeline) -> None:
-    for text in ("a red cat on the table", "seekor kucing hitam di atas meja"):
-        assert len(pipeline.tokenizer(text)["input_ids"]) <= len(text) // 2
+def test_usual_words_take_little_more_than_a_token_each(pipeline):
+    for text in (" a red cat on the beach at night", " seekor kucing hitam di pantai"):
+        assert len(pipeline.tokenizer(text)["input_ids"]) <= 1.25 * len(text.split())
 
 
-TOKENIZER = AutoTokenizer.from_pretrained(
-    Path(__file__).resolve().parents[2] / "models/iris-mini/weights/tokenizer"
-)
+TOKENIZER = AutoTokenizer.from_pretrained(ROOT / "weights" / "tokenizer")
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
-def test_any_unicode_survives_the_tokenizer(text: str) -> None:
+def test_any_unicode_survives_the_tokenizer(text):
     normal = TOKENIZER.backend_tokenizer.normalizer.normalize_str(text)
     tokens = TOKENIZER(text)["input_ids"]
     assert max(tokens, default=0) < len(TOKENIZER)
     assert TOKENIZER.decode(tokens, clean_up_tokenization_spaces=False) == normal
+
+
+@pytest.mark.parametrize("style", ["dark", "anime"])
+def test_the_stock_pipeline_loads_a_style_into_every_layer_of_the_blocks(pipeline, folder, style):
+    pipeline.load_lora_weights(folder / "styles" / style, use_safetensors=True, adapter_name=style)
+    try:
+        adapted = [
+            module
+            for module in pipeline.transformer.modules()
+            if style in getattr(module, "lora_B", {})
+        ]
+        assert all(module.lora_B[style].weight.abs().max() > 0 for module in adapted)
+    finally:
+        pipeline.unload_lora_weights()
+    doubles = len(pipeline.transformer.transformer_blocks)
+    singles = len(pipeline.transformer.single_transformer_blocks)
+    assert len(adapted) == 12 * doubles + 2 * singles
+
+
+def test_a_picture_survives_the_autoencoder(model):
+    picture = render(a_scene("hills", "day", "house", "red"), 512, 512)
+    again = model.round_trip(picture)
+    error = np.square(picture.astype(float) - again.astype(float)).mean()
+    assert 10 * np.log10(255**2 / error) > 24

@@ -1,8 +1,8 @@
 """Where the recipe's steps leave their work, and what they start from when there is none yet.
 
-A run's own folder comes first; where a step has not run here, its part of the checkpoint in
-the repository stands in, so that training can be taken up from a fresh checkout. What is served
-is touched by `training.release` alone.
+A run's own folder comes first; where a step has not run here, its part of what is served stands in,
+so that training can be taken up from a fresh checkout. What is served is touched by
+`training.release` alone.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ EXAMPLES = RUNS / "examples"
 
 
 def weights_folder() -> Path:
-    """The pipeline folder of the next version, or the checkpoint."""
-    return NEXT / "weights" if (NEXT / "weights").exists() else MODEL / "checkpoint"
+    """The pipeline folder of the next version, or of the one that is served."""
+    return NEXT / "weights" if (NEXT / "weights").exists() else MODEL / "weights"
 
 
 def text_folder() -> Path:

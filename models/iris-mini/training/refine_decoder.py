@@ -7,8 +7,8 @@ the seams between tokens. Here half of the pictures come as the transformer make
 own noised latents, in the last steps of a picture of four, so the decoder learns to close seams.
 The other half come exactly as the encoder gives them, so it forgets nothing about edits' sources.
 
-Goes on from runs/vae/checkpoint.pt, or from the decoder of the weights that are there; writes
-runs/vae again. Minutes are of the clock. A run that is stopped begins anew.
+Goes on from the decoder that is there, in runs/vae or in the weights, and writes runs/vae again.
+Minutes are of the clock. A run that is stopped begins anew; one that is done can be gone on from.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import time
 from dataclasses import dataclass
 
 import torch
-from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
+from diffusers import Flux2Transformer2DModel
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from training.blocks import CELL
 from training.codec import LinearCodec
-from training.decoder import Decoder, read_decoder, write_decoder
+from training.decoder import read_decoder, write_decoder
 from training.examples import SHAPES, Camera, draw
 from training.folders import RUNS, load_codec, load_vae, weights_folder
 from training.lots import lots_of, tie
@@ -138,24 +138,14 @@ class Pool:
         )
 
 
-def trained_decoder(vae: AutoencoderKLFlux2) -> Decoder:
-    """The decoder to go on from."""
-    checkpoint = RUNS / "vae" / "checkpoint.pt"
-    if not checkpoint.exists():
-        return read_decoder(vae)
-    decoder = Decoder()
-    decoder.load_state_dict(torch.load(checkpoint, weights_only=True)["average"])
-    return decoder
-
-
 def refine(minutes: float, seed: int) -> None:
     codec, vae = load_codec(), load_vae()
     prompts = load_prompts(weights_folder())
     transformer = Flux2Transformer2DModel.from_pretrained(
         weights_folder() / "transformer", use_safetensors=True, dtype=torch.float32
     )
-    decoder = trained_decoder(vae).to(memory_format=torch.channels_last)
-    average = trained_decoder(vae)
+    decoder = read_decoder(vae).to(memory_format=torch.channels_last)
+    average = read_decoder(vae)
     optimiser = torch.optim.AdamW(decoder.parameters(), RATE, betas=(0.9, 0.98), weight_decay=1e-3)
     pool = Pool(Imagination(codec, prompts, transformer.eval(), seed), random.Random(seed))
     begin, steps, mean_loss = time.monotonic(), 0, 0.0

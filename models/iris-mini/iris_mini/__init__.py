@@ -1,1 +1,0 @@
-"""The recipe of iris-mini, the embedded model: one module a component."""
