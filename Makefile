@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test lint format clean
 .PHONY: bench-solo bench-mix bench-front
-.PHONY: mini-vae mini-text mini-data mini-train mini-styles mini-eval mini-release
+.PHONY: mini-vae mini-text mini-data mini-train mini-refine mini-styles mini-eval mini-release
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'

@@ -2,65 +2,38 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 
 from iris.engine import metrics
 from iris.engine.activity import Activity
 from iris.engine.cache import Cache
 from iris.engine.denoiser import Denoiser, Row, to_pixels
+from iris.engine.loop import Loop
 from iris.engine.memory import with_room
-from iris.engine.register import Register, without_text
+from iris.engine.register import Register
 from iris.engine.scheduler import Work
 from iris.engine.ticket import Entry
-from iris.jobs import Failure, Picture
-
-_log = logging.getLogger("iris.engine")
+from iris.jobs import Picture
 
 Stepped = tuple[Work, Entry, Row]  # a picture that has taken all its steps
 
 
-class DecodeLoop:
+class DecodeLoop(Loop):
     """Decodes whatever has taken its last step until it is stopped."""
 
     def __init__(
         self, register: Register, denoiser: Denoiser, activity: Activity, cache: Cache
     ) -> None:
         """cache: emptied where the device's memory does not suffice."""
-        self._register = register
-        self._scheduler = register.scheduler
+        super().__init__("iris-decode", register)
         self._denoiser = denoiser
         self._activity = activity
         self._cache = cache
-        self._is_stopped = False
-        self._thread = threading.Thread(target=self._run, name="iris-decode", daemon=True)
 
-    @property
-    def is_alive(self) -> bool:
-        return self._thread.is_alive()
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Return when the picture that is being decoded is done."""
-        with self._register.changed:
-            self._is_stopped = True
-            self._register.changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            while not self._is_stopped:
-                stepped = self._next()
-                if stepped is not None:
-                    self._deliver(*stepped)
-        except Exception as error:
-            # A bug of ours, not of one picture: nobody may wait for a thread that is gone.
-            _log.critical("the decode thread ended", exc_info=without_text(error))
-            self._register.fail_all(Failure("backend_error", "The picture could not be made."))
+    def _turn(self) -> None:
+        stepped = self._next()
+        if stepped is not None:
+            self._deliver(*stepped)
 
     def _next(self) -> Stepped | None:
         register = self._register

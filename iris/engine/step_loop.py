@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections.abc import Sequence
 
@@ -11,54 +9,28 @@ from iris.engine import metrics
 from iris.engine.activity import Activity
 from iris.engine.cache import Cache
 from iris.engine.denoiser import Denoiser, Row
+from iris.engine.loop import Loop
 from iris.engine.memory import is_out_of_memory, make_room, with_room
-from iris.engine.register import Register, without_text
+from iris.engine.register import Register
 from iris.engine.scheduler import Work
-from iris.jobs import Failure
-
-_log = logging.getLogger("iris.engine")
 
 Going = tuple[Work, Row]  # a picture that is being stepped
 
 
-class StepLoop:
+class StepLoop(Loop):
     """Steps whatever is runnable until it is stopped."""
 
     def __init__(
         self, register: Register, denoiser: Denoiser, activity: Activity, cache: Cache
     ) -> None:
         """cache: emptied where the device's memory does not suffice."""
-        self._register = register
-        self._scheduler = register.scheduler
+        super().__init__("iris-step", register)
         self._denoiser = denoiser
         self._activity = activity
         self._cache = cache
-        self._is_stopped = False
-        self._thread = threading.Thread(target=self._run, name="iris-step", daemon=True)
 
-    @property
-    def is_alive(self) -> bool:
-        return self._thread.is_alive()
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Return when the pass that is under way is done."""
-        with self._register.changed:
-            self._is_stopped = True
-            self._register.changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            while not self._is_stopped:
-                self._step(self._next_round())
-        except Exception as error:
-            # A bug of ours, not of one picture: nobody may wait for a thread that is gone.
-            _log.critical("the step thread ended", exc_info=without_text(error))
-            self._register.fail_all(Failure("backend_error", "The picture could not be made."))
+    def _turn(self) -> None:
+        self._step(self._next_round())
 
     def _next_round(self) -> list[Going]:
         """Who takes the next step; empty where there is nobody for a while."""

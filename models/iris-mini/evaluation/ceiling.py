@@ -12,7 +12,7 @@ from evaluation.probe import Probe, Seen
 from world import sampling
 from world.render import render
 
-CEILING_SIZES = (
+SIZES = (
     (512, 512),
     (640, 640),
     (768, 768),
@@ -30,7 +30,7 @@ def ceiling(probe: Probe, count: int, seed: int) -> dict[str, float]:
     right: Counter[str] = Counter()
     asked: Counter[str] = Counter()
     for i in tqdm(range(count), desc="ceiling"):
-        width, height = CEILING_SIZES[i % len(CEILING_SIZES)]
+        width, height = SIZES[i % len(SIZES)]
         draw_one = (sampling.sample_full, sampling.sample_pair)[i % 5 == 4]
         scene = draw_one(rng, unseen=bool(i % 2)).target
         truth = Seen.of(scene)

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from evaluation.ceiling import SIZES
 from evaluation.ledger import Ledger
 from evaluation.sections.cases import Result, draws, mixed, rates_of
 
-SIZES = (
-    (512, 512),
-    (640, 640),
-    (768, 768),
-    (960, 960),
-    (512, 768),
-    (768, 512),
-    (640, 960),
-    (960, 640),
-)
 STEPS = (1, 2, 4, 8, 16)
 GUIDANCES = (1.0, 1.5, 2.0, 3.0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import fmean
 
 from evaluation import measures
-from evaluation.ceiling import CEILING_SIZES, ceiling
+from evaluation.ceiling import SIZES, ceiling
 from evaluation.ledger import Ledger
 from evaluation.probe import Seen
 from evaluation.score import Tally
@@ -21,7 +21,7 @@ def probe(ledger: Ledger, count: int, seed: int) -> Result:
     apart = []
     for i in range(min(count, 100)):
         scene = sample_full(rng, unseen=bool(i % 2)).target
-        picture = render(scene, *CEILING_SIZES[i % len(CEILING_SIZES)])
+        picture = render(scene, *SIZES[i % len(SIZES)])
         back = ledger.maker.round_trip(picture)
         apart.append(measures.difference(picture, back))
         coded.add(Seen.of(scene).agrees(ledger.probe([back])[0]))
