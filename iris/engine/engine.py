@@ -232,4 +232,4 @@ class Engine:
                 entry = register.get(ticket_id)
                 if entry is not None and register.scheduler.encoded(ticket_id):
                     entry.row = row
-                register.changed.notify_all()
+                register.notify()

@@ -43,7 +43,7 @@ class Register:
             offer = self.scheduler.offer(work, now_s)
             if offer.is_admitted:
                 self._entries[work.ticket_id] = Entry(job, now_s)
-                self._notify()
+                self.notify()
             return offer
 
     def hand_out(self, ticket_id: str) -> None:
@@ -64,7 +64,7 @@ class Register:
                 name = "delivered" if isinstance(outcome, Picture) else outcome.code
                 metrics.PICTURES.labels(entry.kind, name).inc()
                 entry.outcome.set_result(outcome)
-            self._notify()
+            self.notify()
 
     def fail(self, ticket_id: str, error: Exception) -> None:
         """End one picture with what an error means for its client."""
@@ -89,7 +89,7 @@ class Register:
                 self.scheduler.remove(ticket_id)
                 metrics.PICTURES.labels(entry.kind, "cancelled").inc()
                 entry.outcome.set_result(Failure("backend_error", "The picture was cancelled."))
-            self._notify()
+            self.notify()
 
     def let_go(self, now_s: float) -> None:
         """End what is past its deadline and drop what nobody fetched."""
@@ -104,7 +104,8 @@ class Register:
                 if since_s is not None and now_s - since_s > _UNCOLLECTED_S:
                     self.cancel(ticket_id)
 
-    def _notify(self) -> None:
+    def notify(self) -> None:
+        """Show what has changed, in the metrics and to whoever waits for it. Hold the lock."""
         metrics.WAITING.set(self.scheduler.num_waiting)
         metrics.RUNNING.set(self.scheduler.num_running)
         metrics.PREDICTED.set(self.scheduler.remaining_s())

@@ -50,6 +50,7 @@ class StepLoop(Loop):
                     entry.started_at_s = now
                     metrics.QUEUED.observe(now - entry.admitted_at_s)
                 going.append((work, entry.row))
+            register.notify()
         return going
 
     def _step(self, going: Sequence[Going]) -> None:
@@ -83,4 +84,4 @@ class StepLoop(Loop):
                 work.steps_left -= 1
                 if work.steps_left == 0:
                     self._scheduler.stepped(work.ticket_id)
-            self._register.changed.notify_all()
+            self._register.notify()

@@ -36,7 +36,7 @@ def test_requests_that_arrive_together_are_admitted_and_encoded_together(server)
     before = {name: server.metric(name, method="generate") for name in (f"{ADMITTED}_count",)}
     passes = server.metric(ENCODED, stage="text_encode")
     with ThreadPoolExecutor(count) as pool, server.client() as client:
-        replies = list(pool.map(lambda seed: generate(client, seed=seed), range(count)))
+        replies = list(pool.map(lambda n: generate(client, prompt=f"boat {n}"), range(count)))
     assert [reply.status_code for reply in replies] == [200] * count
     admissions = server.metric(f"{ADMITTED}_count", method="generate") - before[f"{ADMITTED}_count"]
     passes = server.metric(ENCODED, stage="text_encode") - passes
