@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test lint format clean
-.PHONY: bench-solo bench-mix bench-front
+.PHONY: bench-solo bench-mix bench-style bench-front bench-gpu
 .PHONY: mini-vae mini-text mini-data mini-train mini-refine mini-styles mini-eval mini-release
 
 help: ## List the targets
@@ -91,6 +91,12 @@ bench-solo: $(INSTALLED) ## the engine beside the stock pipeline, one picture at
 
 bench-mix: $(INSTALLED) ## unlike pictures at once over HTTP, beside a pipeline behind a lock
 	$(BENCH)/mix.py
+
+bench-style: $(INSTALLED) ## what styles cost a step
+	$(BENCH)/style.py
+
+bench-gpu: $(INSTALLED) ## FLUX.2-klein-4B with random weights on a GPU, beside the stock pipeline
+	$(BENCH)/gpu.py
 
 bench-front: $(INSTALLED) ## what the front adds to a picture
 	$(BENCH)/front.py

@@ -102,7 +102,7 @@ class IrisEngine:
         from iris.engine.engine import Engine
         from iris.engine.loader import (
             choose_device,
-            choose_dtype,
+            choose_precision,
             load_components,
             quieten,
             use_threads,
@@ -117,7 +117,8 @@ class IrisEngine:
         models = resolve(registry)
         _log.info("loading %s", registry.base.tag)
         device = choose_device(settings.device, self.number)
-        components = load_components(models.base_path, device, choose_dtype(settings.dtype, device))
+        precision = choose_precision(settings.dtype, device)
+        components = load_components(models.base_path, device, precision)
         styles = install_styles(
             components.transformer, {style.name: style.path for style in models.styles}
         )
@@ -128,6 +129,8 @@ class IrisEngine:
             max_running=settings.max_running,
             cache_bytes=settings.cache_mb << 20,
             stall_s=settings.stall_s,
+            compiled=settings.compile == "on"
+            or (settings.compile == "auto" and device.type == "cuda"),
             on_hang=_leave,
         )
         self._engine.start()

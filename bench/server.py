@@ -20,13 +20,17 @@ BENTOML = Path(sys.executable).with_name("bentoml")
 RESULTS = CHECKOUT / "bench" / "results"
 
 
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
 class Server:
     """One run of a service; `ready_s` is the time from the command to ready."""
 
     def __init__(self, home: Path, target: str = "service:EpithreIris", **settings: str) -> None:
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            port = sock.getsockname()[1]
+        port = free_port()
         env = {key: value for key, value in os.environ.items() if not key.startswith("IRIS_")}
         env |= {"BENTOML_HOME": str(home), "IRIS_HOME": str(home), "IRIS_METRICS_BIND": ""}
         env |= {"PYTHONPATH": str(CHECKOUT), "BENTOML_DO_NOT_TRACK": "True"} | settings

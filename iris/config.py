@@ -30,6 +30,7 @@ class Settings:
     engines: int = 0  # each with a copy of the weights; 0 = one for each GPU, one on a CPU
     device: str = "auto"  # auto | cpu | cuda
     dtype: str = "auto"  # auto | float32 | bfloat16
+    compile: str = "auto"  # auto | on | off; auto = on CUDA alone
     cpu_threads: int = 0  # torch threads of each engine; 0 = the usable cores, shared out
     decode_workers: int = 2  # processes that decode untrusted images
     decode_timeout_s: float = 10.0  # wall clock of one image
@@ -102,6 +103,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
 _CHOICES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("device", ("auto", "cpu", "cuda")),
     ("dtype", ("auto", "float32", "bfloat16")),
+    ("compile", ("auto", "on", "off")),
     ("log_level", ("DEBUG", "INFO", "WARNING", "ERROR")),
 )
 

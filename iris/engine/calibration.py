@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import torch
+
 from iris.engine.conditioning import Conditioner
 from iris.engine.cost import CostModel
 from iris.engine.denoiser import Denoiser
@@ -37,18 +39,25 @@ def measure(cost: CostModel, conditioner: Conditioner, denoiser: Denoiser) -> No
             images=(Pixels(side, side, bytes(3 * side * side)),),
             strength=None,
         )
-        asked = time.monotonic()
+        asked = _now_s()
         (row,) = conditioner.rows([job])
         if isinstance(row, Exception):
             raise row
-        begun = time.monotonic()
+        begun = _now_s()
         denoiser.step([row])
-        stepped = time.monotonic()
+        stepped = _now_s()
         denoiser.decode(row)
         encodes.append((side * side, begun - asked))
         tokens = len(row.rotation[0])
         steps.append((tokens, stepped - begun))
-        decodes.append((side * side, time.monotonic() - stepped))
+        decodes.append((side * side, _now_s() - stepped))
     cost.encode.calibrate(encodes[1:])
     cost.step.calibrate(steps[1:])
     cost.decode.calibrate(decodes[1:])
+
+
+def _now_s() -> float:
+    """The time when all that was asked of the device is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.monotonic()

@@ -19,7 +19,9 @@ from iris.engine.latents import (
 )
 from iris.engine.loader import Components, new_scheduler
 from iris.engine.lora import Styles
-from iris.engine.transformer import PackedTransformer, Rotation
+from iris.engine.pointwise import Pointwise, Rotation
+from iris.engine.transfer import upload
+from iris.engine.transformer import PackedTransformer
 from iris.jobs import EditJob, Job, Pixels, Usage
 
 
@@ -46,10 +48,16 @@ class Row:
 class Denoiser:
     """Runs the transformer and the VAE's decoder."""
 
-    def __init__(self, components: Components, styles: Styles) -> None:
+    def __init__(self, components: Components, styles: Styles, *, compiled: bool = False) -> None:
+        """compiled: what lies between matrix products is, by `warm`."""
         self._model = components
         self._styles = styles
-        self._transformer = PackedTransformer(components.transformer)
+        self._transformer = PackedTransformer(components.transformer, Pointwise(compiled=compiled))
+
+    @torch.inference_mode()
+    def warm(self) -> None:
+        """Do at start what would otherwise be done while somebody waits."""
+        self._transformer.warm(self._model.text_tokens)
 
     @torch.inference_mode()
     def prepare(
@@ -122,7 +130,7 @@ class Denoiser:
             pictures.append(tokens[0].to(model.dtype))
         # Through thousandths and back, as the stock pipeline does it: the rounding is the same.
         sigmas = torch.stack([row.sigmas[row.step] for row, _ in rows])
-        timesteps = (sigmas * 1000).to(model.device, model.dtype) / 1000
+        timesteps = upload(sigmas * 1000, model.device, model.dtype) / 1000
         wanted = [(row.job.lora, row.job.lora_strength) for row, _ in rows]
         predicted = self._transformer(
             [prompt[0] for _, prompt in rows],
@@ -144,7 +152,8 @@ class Denoiser:
             FloatingPointError: the picture is not finite.
         """
         cells = unpatchify(denormalise(to_cells(row.latents, row.grid), self._model.vae))
-        image = self._model.vae.decode(cells, return_dict=False)[0]
+        vae = self._model.vae
+        image = vae.decode(cells.to(vae.dtype), return_dict=False)[0]
         image = image[0, :, : row.job.height_px, : row.job.width_px].float()
         if not bool(torch.isfinite(image).all()):
             raise FloatingPointError("the decoded picture is not finite")

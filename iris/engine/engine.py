@@ -20,6 +20,7 @@ from iris.engine.lora import Styles
 from iris.engine.register import Register
 from iris.engine.scheduler import Scheduler
 from iris.engine.step_loop import StepLoop
+from iris.engine.stopwatch import choose
 from iris.engine.ticket import is_unchanged, unchanged, work_of
 from iris.engine.watchdog import Watchdog
 from iris.jobs import (
@@ -52,10 +53,12 @@ class Engine:
         max_running: int,
         cache_bytes: int,
         stall_s: float,
+        compiled: bool = False,
         on_hang: Callable[[], None] = lambda: None,
     ) -> None:
         """cache_bytes: for prompts and images that were encoded before.
 
+        compiled: `start` compiles what lies between the matrix products; it takes a minute or two.
         stall_s: a single step, encoding or decoding that takes longer means the device hangs.
         Everybody who waits is then told so, `health` is never alive again, and `on_hang` is called.
         """
@@ -64,11 +67,12 @@ class Engine:
         self._register = Register(
             Scheduler(CostModel.unmeasured(), max_waiting=max_waiting, max_running=max_running)
         )
-        self._denoiser = Denoiser(components, styles)
+        self._denoiser = Denoiser(components, styles, compiled=compiled)
         cache = Cache(cache_bytes)
         self._activity = Activity()
         self._conditioner = Conditioner(components, self._denoiser, cache, self._activity)
-        self._steps = StepLoop(self._register, self._denoiser, self._activity, cache)
+        stopwatch = choose(components.device, self._activity)
+        self._steps = StepLoop(self._register, self._denoiser, stopwatch, cache)
         self._decodes = DecodeLoop(self._register, self._denoiser, self._activity, cache)
         self._watchdog = Watchdog(self._activity, stall_s, self._give_up)
         self._on_hang = on_hang
@@ -78,7 +82,8 @@ class Engine:
     # -- life -------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Measure the machine on small pictures, then take work."""
+        """Compile and measure on small pictures, then take work."""
+        self._denoiser.warm()
         measure(self._register.scheduler.cost, self._conditioner, self._denoiser)
         self._cache.clear()
         self._steps.start()

@@ -43,7 +43,15 @@ class Components:
     text_layers: tuple[int, ...]  # hidden states that are concatenated
     text_tokens: int  # every prompt is padded or cut to this length
     device: torch.device
-    dtype: torch.dtype
+    dtype: torch.dtype  # of everything but the VAE, whose own is `vae.dtype`
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """What the components compute in."""
+
+    model: torch.dtype  # transformer, text encoder, latents
+    vae: torch.dtype
 
 
 def quieten() -> None:
@@ -66,14 +74,23 @@ def choose_device(device: str, number: int = 0) -> torch.device:
     return torch.device(device)
 
 
-def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """`auto` means bfloat16 on CUDA and float32 on a CPU, where a seed must give equal bytes."""
-    if dtype == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+def choose_precision(dtype: str, device: torch.device) -> Precision:
+    """`auto` means bfloat16 on CUDA; on a CPU float32, and bfloat16 for the VAE where that is fast.
+
+    On a CPU that multiplies bfloat16 itself, decoding takes half the time and pictures stay within
+    40 dB of the exact ones. Steps gain nothing, and would be steady at fewer sizes (`floor.py`).
+    """
+    if dtype != "auto":
+        one = {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+        return Precision(one, one)
+    if device.type == "cuda":
+        return Precision(torch.bfloat16, torch.bfloat16)
+    abilities = torch.cpu.get_capabilities()
+    is_fast = abilities.get("avx512_bf16", False) or abilities.get("amx_bf16", False)
+    return Precision(torch.float32, torch.bfloat16 if is_fast else torch.float32)
 
 
-def load_components(folder: Path, device: torch.device, dtype: torch.dtype) -> Components:
+def load_components(folder: Path, device: torch.device, precision: Precision) -> Components:
     """Load a complete Flux2KleinPipeline folder; safetensors only, nothing is downloaded.
 
     Raises:
@@ -81,7 +98,7 @@ def load_components(folder: Path, device: torch.device, dtype: torch.dtype) -> C
     """
     try:
         pipeline = Flux2KleinPipeline.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True
+            folder, dtype=precision.model, use_safetensors=True, local_files_only=True
         )
     except (OSError, ValueError, KeyError) as error:
         raise StoreError(
@@ -93,7 +110,7 @@ def load_components(folder: Path, device: torch.device, dtype: torch.dtype) -> C
     components = Components(
         transformer=pipeline.transformer.eval(),
         # convolutions are fastest with channels last, on a CPU and on CUDA
-        vae=pipeline.vae.eval().to(memory_format=torch.channels_last),
+        vae=_in_precision(pipeline.vae.eval(), precision.vae).to(memory_format=torch.channels_last),
         text_encoder=pipeline.text_encoder.model.eval(),
         tokenizer=pipeline.tokenizer,
         scheduler_config=dict(pipeline.scheduler.config),
@@ -102,13 +119,21 @@ def load_components(folder: Path, device: torch.device, dtype: torch.dtype) -> C
         text_layers=tuple(numbers.get("text_encoder_out_layers", _KLEIN_TEXT_LAYERS)),
         text_tokens=int(numbers.get("max_sequence_length", _KLEIN_TEXT_TOKENS)),
         device=device,
-        dtype=dtype,
+        dtype=precision.model,
     )
     _check(components, folder)
     _cut(components.text_encoder, max(components.text_layers))
     for module in (components.transformer, components.vae, components.text_encoder):
         module.requires_grad_(False)
     return components
+
+
+def _in_precision(vae: AutoencoderKLFlux2, dtype: torch.dtype) -> AutoencoderKLFlux2:
+    """Its layers in dtype; the statistics of the latents stay as they were stored."""
+    for name, part in vae.named_children():
+        if name != "bn":
+            part.to(dtype)
+    return vae
 
 
 def _cut(text_encoder: Any, layers: int) -> None:

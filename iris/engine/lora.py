@@ -19,6 +19,7 @@ from diffusers import Flux2KleinPipeline
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from iris.engine.transfer import upload
 from iris.errors import StoreError
 
 _WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -43,7 +44,7 @@ class Styles:
         for row, (name, strength) in enumerate(wanted):
             if name is not None:
                 opened[row, self.names.index(name)] = strength
-        return opened.to(device)
+        return upload(opened, device)
 
 
 class GatedLinear(nn.Module):
@@ -74,7 +75,7 @@ class GatedLinear(nn.Module):
         if strengths is None:
             return y
         gate = (strengths[:, self.style_of_rank] * self.scale_of_rank).to(x.dtype)
-        return y + ((x @ self.down.T) * gate) @ self.up.T
+        return y.addmm_((x @ self.down.T) * gate, self.up.T)  # y is ours alone: no copy is made
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,11 @@ ADMITTED = Histogram(
 QUEUED = Histogram(
     "iris_engine_queue_seconds", "From admission to the first step.", buckets=_SECONDS
 )
+PROMISE = Histogram(
+    "iris_engine_promise_ratio",
+    "Time a delivered picture took, divided by the time predicted at its admission.",
+    buckets=(0.25, 0.5, 0.67, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0),
+)
 
 CACHE = Counter(
     "iris_engine_cache_total", "Prompts and images looked up before encoding.", ["kind", "result"]

@@ -6,13 +6,14 @@ blocks keep them apart; or by row, each prompt before its own picture, as attent
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from iris.engine.attention import Segments
+from iris.engine.transfer import upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,13 @@ class Layout:
     to_streams: Tensor | None  # (tokens,) by stream: the token's place by row
 
     @classmethod
-    def of(cls, text: Sequence[int], picture: Sequence[int], device: torch.device) -> Layout:
+    @lru_cache(maxsize=32)  # the same pictures take many steps together
+    def of(cls, text: tuple[int, ...], picture: tuple[int, ...], device: torch.device) -> Layout:
         """Lay out rows of so many prompt and picture tokens."""
         lengths = tuple(map(sum, zip(text, picture, strict=True)))
         segments = Segments(lengths, device)
         if len(lengths) == 1:
-            return cls(tuple(text), tuple(picture), segments, None, None, None, None, None)
+            return cls(text, picture, segments, None, None, None, None, None)
         to_rows: list[int] = []
         row_of: list[list[int]] = [[], [], []]
         text_start, picture_start = 0, sum(text)
@@ -49,7 +51,7 @@ class Layout:
                 rows += [row] * count
         forth = torch.tensor(to_rows)
         index = [*(torch.tensor(rows) for rows in row_of), forth, forth.argsort()]
-        return cls(tuple(text), tuple(picture), segments, *(i.to(device) for i in index))
+        return cls(text, picture, segments, *(upload(i, device) for i in index))
 
 
 def spread(values: Tensor, row_of: Tensor | None) -> Tensor:

@@ -42,7 +42,7 @@ class Register:
         with self.changed:
             offer = self.scheduler.offer(work, now_s)
             if offer.is_admitted:
-                self._entries[work.ticket_id] = Entry(job, now_s)
+                self._entries[work.ticket_id] = Entry(job, now_s, offer.predicted_s)
                 self.notify()
             return offer
 
@@ -63,6 +63,9 @@ class Register:
                 entry.finished_at_s = time.monotonic()
                 name = "delivered" if isinstance(outcome, Picture) else outcome.code
                 metrics.PICTURES.labels(entry.kind, name).inc()
+                if name == "delivered" and entry.predicted_s > 0:
+                    took_s = entry.finished_at_s - entry.admitted_at_s
+                    metrics.PROMISE.observe(took_s / entry.predicted_s)
                 entry.outcome.set_result(outcome)
             self.notify()
 

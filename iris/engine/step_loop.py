@@ -6,13 +6,13 @@ import time
 from collections.abc import Sequence
 
 from iris.engine import metrics
-from iris.engine.activity import Activity
 from iris.engine.cache import Cache
 from iris.engine.denoiser import Denoiser, Row
 from iris.engine.loop import Loop
 from iris.engine.memory import is_out_of_memory, make_room, with_room
 from iris.engine.register import Register
 from iris.engine.scheduler import Work
+from iris.engine.stopwatch import Lap, Stopwatch
 
 Going = tuple[Work, Row]  # a picture that is being stepped
 
@@ -21,12 +21,12 @@ class StepLoop(Loop):
     """Steps whatever is runnable until it is stopped."""
 
     def __init__(
-        self, register: Register, denoiser: Denoiser, activity: Activity, cache: Cache
+        self, register: Register, denoiser: Denoiser, stopwatch: Stopwatch, cache: Cache
     ) -> None:
         """cache: emptied where the device's memory does not suffice."""
         super().__init__("iris-step", register)
         self._denoiser = denoiser
-        self._activity = activity
+        self._stopwatch = stopwatch
         self._cache = cache
 
     def _turn(self) -> None:
@@ -57,12 +57,17 @@ class StepLoop(Loop):
         if not going:
             return
         rows = [row for _, row in going]
+        tokens = sum(work.tokens * work.passes for work, _ in going)
+
+        def step() -> None:
+            if len(rows) == 1:
+                with_room(lambda: self._denoiser.step(rows), self._cache)
+            else:
+                self._denoiser.step(rows)
+
         try:
-            with self._activity.section() as section, metrics.timed("step"):
-                if len(rows) == 1:
-                    with_room(lambda: self._denoiser.step(rows), self._cache)
-                else:
-                    self._denoiser.step(rows)
+            with metrics.timed("step"):
+                laps = self._stopwatch.time(step, tokens)
         except Exception as error:
             if len(going) == 1:
                 self._register.fail(going[0][0].ticket_id, error)
@@ -70,16 +75,16 @@ class StepLoop(Loop):
             if is_out_of_memory(error):
                 make_room(self._cache)
         else:
-            self._count(going, section.seconds)
+            self._count(going, laps)
             return
         for one in going:  # find the one that fails; together they may have been too much
             self._step([one])
 
-    def _count(self, going: Sequence[Going], seconds: float) -> None:
+    def _count(self, going: Sequence[Going], laps: Sequence[Lap]) -> None:
         metrics.STEPS.inc(len(going))
         with self._register.changed:
-            tokens = sum(work.tokens * work.passes for work, _ in going)
-            self._scheduler.cost.step.observe(tokens, seconds)
+            for lap in laps:
+                self._scheduler.cost.step.observe(lap.tokens, lap.seconds)
             for work, _ in going:
                 work.steps_left -= 1
                 if work.steps_left == 0:

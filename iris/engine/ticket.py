@@ -24,6 +24,7 @@ class Entry:
 
     job: Job
     admitted_at_s: float
+    predicted_s: float  # until it is finished, as it was admitted
     outcome: Future[Outcome] = field(default_factory=_new_outcome)
     row: Row | None = None  # set when prompt and images are encoded
     handed_out_at_s: float | None = None  # set when the ticket goes to the front

@@ -13,22 +13,23 @@ from typing import Any, cast
 
 import torch
 from diffusers import Flux2Transformer2DModel
-from diffusers.models.embeddings import apply_rotary_emb
 from torch import Tensor, nn
 
 from iris.engine.attention import choose
 from iris.engine.floor import least_rows
 from iris.engine.lora import GatedLinear
 from iris.engine.packing import Layout, reorder, spread
+from iris.engine.pointwise import Pointwise, Rotation
 
-Rotation = tuple[Tensor, Tensor]  # cosines and sines, (tokens, head width) each
+_WARM_SIZES = ((150,), (37, 83, 259))  # picture tokens of the rows that a compiler is shown
 
 
 class PackedTransformer:
     """Predicts velocities for any number of rows in one pass."""
 
-    def __init__(self, model: Flux2Transformer2DModel) -> None:
+    def __init__(self, model: Flux2Transformer2DModel, pointwise: Pointwise) -> None:
         self._model: Any = model  # its submodules are not typed
+        self._pointwise = pointwise
         weight = model.x_embedder.weight
         self._attend = choose(weight.device, weight.dtype)
         for module in model.modules():  # measured now, and not while somebody waits
@@ -53,8 +54,37 @@ class PackedTransformer:
         prompts, pictures: (tokens, width) of each row; rotations: of a row's prompt and picture
         together; timesteps: (rows,) 0..1; strengths: (rows, styles), None where no row has one.
         """
+        with self._pointwise.stance():
+            return self._pass(prompts, pictures, rotations, timesteps, strengths)
+
+    def warm(self, text_tokens: int) -> None:
+        """Compile what is to be compiled, for one row and for several of any size; then no more."""
+        if not self._pointwise.is_compiled:
+            return
         model = self._model
-        layout = Layout.of([len(p) for p in prompts], [len(p) for p in pictures], prompts[0].device)
+        weight = model.x_embedder.weight
+        for sizes in _WARM_SIZES:  # no two lengths equal: what is equal once is taken to stay so
+            prompts = [weight.new_zeros(text_tokens, model.config.joint_attention_dim)] * len(sizes)
+            pictures = [weight.new_zeros(size, model.config.in_channels) for size in sizes]
+            rotations = [
+                self.rotation(torch.zeros(text_tokens + size, 4, device=weight.device))
+                for size in sizes
+            ]
+            times = torch.full((len(sizes),), 0.5, device=weight.device, dtype=weight.dtype)
+            self._pass(prompts, pictures, rotations, times, None)
+        self._pointwise.settle()
+
+    def _pass(
+        self,
+        prompts: Sequence[Tensor],
+        pictures: Sequence[Tensor],
+        rotations: Sequence[Rotation],
+        timesteps: Tensor,
+        strengths: Tensor | None,
+    ) -> list[Tensor]:
+        model = self._model
+        lengths = tuple(tuple(map(len, parts)) for parts in (prompts, pictures))
+        layout = Layout.of(*lengths, prompts[0].device)
         times = _Times(model, timesteps, strengths, pictures[0].dtype)
         of_text = _Rows(layout.text, layout.row_of_text, strengths)
         of_picture = _Rows(layout.picture, layout.row_of_picture, strengths)
@@ -63,8 +93,8 @@ class PackedTransformer:
 
         text = of_text(model.context_embedder, torch.cat(list(prompts)))
         picture = of_picture(model.x_embedder, torch.cat(list(pictures)))
-        text_times = spread(times.double_text, layout.row_of_text).chunk(6, dim=-1)
-        picture_times = spread(times.double_picture, layout.row_of_picture).chunk(6, dim=-1)
+        text_times = times.double_text.chunk(6, dim=-1)
+        picture_times = times.double_picture.chunk(6, dim=-1)
         for block in model.transformer_blocks:
             text, picture = self._double(
                 block,
@@ -78,12 +108,14 @@ class PackedTransformer:
                 of_picture,
             )
         tokens = reorder(torch.cat([text, picture]), layout.to_rows)
-        token_times = spread(times.single, layout.row_of_token).chunk(3, dim=-1)
+        token_times = times.single.chunk(3, dim=-1)
         for block in model.single_transformer_blocks:
             tokens = self._single(block, tokens, token_times, rotation, layout, of_all)
         picture = reorder(tokens, layout.to_streams)[sum(layout.text) :]
-        scale, shift = spread(times.out, layout.row_of_picture).chunk(2, dim=-1)
-        picture = model.norm_out.norm(picture) * (1 + scale) + shift
+        out = times.out.chunk(2, dim=-1)
+        picture = self._pointwise.modulated(
+            picture, model.norm_out.norm.eps, out[0], out[1], layout.row_of_picture
+        )
         return list(torch.split(of_picture(model.proj_out, picture), list(layout.picture)))
 
     def _double(
@@ -98,29 +130,36 @@ class PackedTransformer:
         of_text: _Rows,
         of_picture: _Rows,
     ) -> tuple[Tensor, Tensor]:
-        attn = block.attn
+        attn, do = block.attn, self._pointwise
+        by_text, by_picture = layout.row_of_text, layout.row_of_picture
         shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = picture_times
         c_shift, c_scale, c_gate, c_shift_mlp, c_scale_mlp, c_gate_mlp = text_times
-        x = (1 + scale) * block.norm1(picture) + shift
-        c = (1 + c_scale) * block.norm1_context(text) + c_shift
+        x = do.modulated(picture, block.norm1.eps, scale, shift, by_picture)
+        c = do.modulated(text, block.norm1_context.eps, c_scale, c_shift, by_text)
 
-        def joined(of_prompt: Any, of_image: Any, norms: tuple[Any, Any] | None = None) -> Tensor:
-            parts = [_heads(of_text(of_prompt, c), attn), _heads(of_picture(of_image, x), attn)]
-            if norms is not None:
-                parts = [norm(part) for norm, part in zip(norms, parts, strict=True)]
-            return reorder(torch.cat(parts), layout.to_rows)
+        def turned(of_prompt: Any, of_image: Any, norms: tuple[Any, Any]) -> Tensor:
+            return do.joined(
+                _heads(of_text(of_prompt, c), attn),
+                _heads(of_picture(of_image, x), attn),
+                (norms[0].weight, norms[1].weight),
+                (norms[0].eps, norms[1].eps),
+                rotation,
+                layout.to_rows,
+            )
 
-        query = joined(attn.add_q_proj, attn.to_q, (attn.norm_added_q, attn.norm_q))
-        key = joined(attn.add_k_proj, attn.to_k, (attn.norm_added_k, attn.norm_k))
-        value = joined(attn.add_v_proj, attn.to_v)
-        seen = reorder(self._attention(query, key, value, rotation, layout), layout.to_streams)
+        query = turned(attn.add_q_proj, attn.to_q, (attn.norm_added_q, attn.norm_q))
+        key = turned(attn.add_k_proj, attn.to_k, (attn.norm_added_k, attn.norm_k))
+        value = torch.cat([of_text(attn.add_v_proj, c), of_picture(attn.to_v, x)])
+        value = _heads(reorder(value, layout.to_rows), attn)
+        seen = self._attend(query, key, value, layout.segments).flatten(1)
+        seen = reorder(seen, layout.to_streams)
         count = sum(layout.text)
-        picture = picture + gate * of_picture(attn.to_out[0], seen[count:])
-        x = block.norm2(picture) * (1 + scale_mlp) + shift_mlp
-        picture = picture + gate_mlp * _feed(block.ff, x, of_picture)
-        text = text + c_gate * of_text(attn.to_add_out, seen[:count])
-        c = block.norm2_context(text) * (1 + c_scale_mlp) + c_shift_mlp
-        text = text + c_gate_mlp * _feed(block.ff_context, c, of_text)
+        picture = do.gated_sum(picture, gate, of_picture(attn.to_out[0], seen[count:]), by_picture)
+        x = do.modulated(picture, block.norm2.eps, scale_mlp, shift_mlp, by_picture)
+        picture = do.gated_sum(picture, gate_mlp, self._feed(block.ff, x, of_picture), by_picture)
+        text = do.gated_sum(text, c_gate, of_text(attn.to_add_out, seen[:count]), by_text)
+        c = do.modulated(text, block.norm2_context.eps, c_scale_mlp, c_shift_mlp, by_text)
+        text = do.gated_sum(text, c_gate_mlp, self._feed(block.ff_context, c, of_text), by_text)
         return text, picture
 
     def _single(
@@ -132,30 +171,23 @@ class PackedTransformer:
         layout: Layout,
         of_all: _Rows,
     ) -> Tensor:
-        attn = block.attn
+        attn, do, by_token = block.attn, self._pointwise, layout.row_of_token
         shift, scale, gate = times
-        x = of_all(attn.to_qkv_mlp_proj, (1 + scale) * block.norm(tokens) + shift)
+        x = do.modulated(tokens, block.norm.eps, scale, shift, by_token)
+        x = of_all(attn.to_qkv_mlp_proj, x)
         width = attn.inner_dim
-        query, key, value = x[:, : 3 * width].chunk(3, dim=1)
-        seen = self._attention(
-            attn.norm_q(_heads(query, attn)),
-            attn.norm_k(_heads(key, attn)),
-            _heads(value, attn),
-            rotation,
-            layout,
+        query, key, value = (_heads(part, attn) for part in x[:, : 3 * width].chunk(3, dim=1))
+        seen = self._attend(
+            do.rotated(query, attn.norm_q.weight, attn.norm_q.eps, rotation),
+            do.rotated(key, attn.norm_k.weight, attn.norm_k.eps, rotation),
+            value,
+            layout.segments,
         )
-        return tokens + gate * of_all(
-            attn.to_out, torch.cat([seen, attn.mlp_act_fn(x[:, 3 * width :])], dim=1)
-        )
+        x = do.beside_swiglu(seen.flatten(1), x[:, 3 * width :])
+        return do.gated_sum(tokens, gate, of_all(attn.to_out, x), by_token)
 
-    def _attention(
-        self, query: Tensor, key: Tensor, value: Tensor, rotation: Rotation, layout: Layout
-    ) -> Tensor:
-        """(tokens, heads, head width) by row -> (tokens, width) by row."""
-        query, key = (
-            apply_rotary_emb(part[None], rotation, sequence_dim=1)[0] for part in (query, key)
-        )
-        return self._attend(query, key, value, layout.segments).flatten(1)
+    def _feed(self, feed: Any, x: Tensor, gated: _Rows) -> Tensor:
+        return gated(feed.linear_out, self._pointwise.swiglu(gated(feed.linear_in, x)))
 
 
 class _Rows:
@@ -239,7 +271,3 @@ class _Times:
 
 def _heads(x: Tensor, attn: Any) -> Tensor:
     return x.view(len(x), -1, attn.head_dim)
-
-
-def _feed(feed: Any, x: Tensor, gated: _Rows) -> Tensor:
-    return gated(feed.linear_out, feed.act_fn(gated(feed.linear_in, x)))

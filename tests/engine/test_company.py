@@ -59,7 +59,13 @@ def threads(request):
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("name", ["fine", "coarse"])
+@pytest.fixture(scope="module")
+def served(load):
+    """As a CPU serves it that multiplies bfloat16 itself: the VAE in bfloat16."""
+    return load("fine", vae=torch.bfloat16)
+
+
+@pytest.mark.parametrize("name", ["fine", "coarse", "served"])
 @settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -4,10 +4,11 @@ import shutil
 import pytest
 import torch
 
-from iris.engine.loader import choose_device, choose_dtype, load_components
+from iris.engine.loader import Precision, choose_device, choose_precision, load_components
 from iris.errors import StoreError
 
 CPU = torch.device("cpu")
+EXACT = Precision(torch.float32, torch.float32)
 
 
 @pytest.fixture
@@ -32,33 +33,33 @@ def test_a_model_without_numbers_is_taken_for_a_published_klein(folder):
     """Its text layers are those of the published checkpoints, which this small one lacks."""
     (folder / "iris.json").unlink()
     with pytest.raises(StoreError, match=r"\(9, 18, 27\)"):
-        load_components(folder, CPU, torch.float32)
+        load_components(folder, CPU, EXACT)
 
 
 def test_a_folder_that_lacks_a_part_is_refused(folder):
     shutil.rmtree(folder / "vae")
     with pytest.raises(StoreError, match="no complete Flux2KleinPipeline"):
-        load_components(folder, CPU, torch.float32)
+        load_components(folder, CPU, EXACT)
 
 
 def test_weights_that_are_not_safetensors_are_refused(folder):
     weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
     with pytest.raises(StoreError):
-        load_components(folder, CPU, torch.float32)
+        load_components(folder, CPU, EXACT)
 
 
 @pytest.mark.parametrize("option", ["use_karras_sigmas", "invert_sigmas", "stochastic_sampling"])
 def test_a_noise_schedule_the_engine_would_get_wrong_is_refused(option, folder):
     rewrite(folder / "scheduler" / "scheduler_config.json", **{option: True})
     with pytest.raises(StoreError, match=option):
-        load_components(folder, CPU, torch.float32)
+        load_components(folder, CPU, EXACT)
 
 
 def test_text_of_another_width_than_the_transformer_takes_is_refused(folder):
     rewrite(folder / "iris.json", text_encoder_out_layers=[1, 2])
     with pytest.raises(StoreError, match="takes text of width"):
-        load_components(folder, CPU, torch.float32)
+        load_components(folder, CPU, EXACT)
 
 
 def test_nothing_of_a_loaded_model_can_be_trained_by_accident(fine):
@@ -67,10 +68,29 @@ def test_nothing_of_a_loaded_model_can_be_trained_by_accident(fine):
     assert not any(part.training for part in parts)
 
 
-def test_the_dtype_follows_the_device_unless_it_is_named():
-    assert choose_dtype("auto", CPU) == torch.float32
-    assert choose_dtype("auto", torch.device("cuda")) == torch.bfloat16
-    assert choose_dtype("bfloat16", CPU) == torch.bfloat16
+def test_the_precision_follows_the_device_unless_it_is_named():
+    cuda = torch.device("cuda")
+    assert choose_precision("auto", cuda) == Precision(torch.bfloat16, torch.bfloat16)
+    assert choose_precision("bfloat16", CPU) == Precision(torch.bfloat16, torch.bfloat16)
+    assert choose_precision("float32", cuda) == EXACT
+
+
+@pytest.mark.parametrize("ability", ["avx512_bf16", "amx_bf16"])
+def test_on_a_cpu_the_vae_alone_is_in_bfloat16_and_only_where_that_is_fast(ability, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {ability: True})
+    assert choose_precision("auto", CPU) == Precision(torch.float32, torch.bfloat16)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
+    assert choose_precision("auto", CPU) == EXACT
+
+
+def test_the_statistics_of_latents_are_exact_whatever_the_vae_computes_in(folders, fine):
+    mixed = load_components(
+        folders["fine"] / "weights", CPU, Precision(torch.float32, torch.bfloat16)
+    )
+    assert mixed.vae.dtype == torch.bfloat16
+    assert torch.equal(mixed.vae.bn.running_mean, fine[0].vae.bn.running_mean)
+    assert torch.equal(mixed.vae.bn.running_var, fine[0].vae.bn.running_var)
+    assert mixed.transformer.dtype == mixed.dtype == torch.float32
 
 
 def test_the_device_is_the_best_there_is_unless_it_is_named(monkeypatch):

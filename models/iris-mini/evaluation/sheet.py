@@ -18,12 +18,12 @@ from tqdm import tqdm
 
 from evaluation.generate import EDIT_STRENGTH, Maker, Model, Oracle, Task
 from evaluation.measures import Image
+from evaluation.sections.cases import EDIT_SIDE, SIDE
 from evaluation.sections.documented import BEACH, CLOUDS, PRODUCT, SAMURAI, SUNSET
 from world.render import render
 from world.spec import Backdrop, Scene, Thing
 
 MINI = Path(__file__).resolve().parents[1]
-SIDE = 768
 COLUMNS = 8
 CELL, GAP, TEXT, HEAD = 182, 9, 58, 24
 WIDTH = COLUMNS * CELL + (COLUMNS + 1) * GAP
@@ -52,12 +52,12 @@ def _paint(words: str, target: Scene, seed: int = 1, **more: object) -> Cell:
 
 def _edit(source: Scene, words: str, target: Scene, strength: float = EDIT_STRENGTH) -> list[Cell]:
     """The source and what becomes of it."""
-    task = Task(words, target, SIDE, SIDE, 1, sources=(source,), strength=strength)
+    task = Task(words, target, EDIT_SIDE, EDIT_SIDE, 1, sources=(source,), strength=strength)
     return [Cell("source", given=source), Cell(words, task)]
 
 
 def _compose(words: str, references: tuple[Scene, ...], target: Scene) -> list[Cell]:
-    task = Task(words, target, SIDE, SIDE, 1, sources=references)
+    task = Task(words, target, EDIT_SIDE, EDIT_SIDE, 1, sources=references)
     shown = [Cell(f"image {i + 1}", given=scene) for i, scene in enumerate(references)]
     return [*shown, Cell(words, task)]
 

@@ -117,13 +117,13 @@ def _edit_count(rng: random.Random, source: Scene) -> tuple[Scene, Intent] | Non
 
 Edit = Callable[[random.Random, Scene], "tuple[Scene, Intent] | None"]
 EDITS: dict[str, tuple[Edit, float]] = {  # the second number is how often, relatively
-    "time": (_edit_time, 1.3),
-    "scene": (_edit_scene, 1.3),
-    "colour": (_edit_colour, 1.6),
-    "add": (_edit_add, 1.2),
-    "remove": (_edit_remove, 1.0),
-    "replace": (_edit_replace, 2.0),
-    "count": (_edit_count, 1.2),
+    "time": (_edit_time, 1.0),
+    "scene": (_edit_scene, 1.0),
+    "colour": (_edit_colour, 1.8),
+    "add": (_edit_add, 1.0),
+    "remove": (_edit_remove, 1.8),
+    "replace": (_edit_replace, 3.2),
+    "count": (_edit_count, 1.0),
 }
 
 

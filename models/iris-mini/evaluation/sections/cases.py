@@ -16,6 +16,7 @@ from world.sampling import sample_full
 
 Result = dict[str, Any]
 SIDE = 768
+EDIT_SIDE = 704  # the largest that is served where images come in
 
 
 @dataclass(frozen=True, slots=True)

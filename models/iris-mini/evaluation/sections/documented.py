@@ -8,7 +8,15 @@ from evaluation.generate import EDIT_STRENGTH, Task
 from evaluation.ledger import Ledger
 from evaluation.probe import Seen
 from evaluation.score import Tally, only
-from evaluation.sections.cases import SIDE, Case, Result, draws, picture_seed, rates_of
+from evaluation.sections.cases import (
+    EDIT_SIDE,
+    SIDE,
+    Case,
+    Result,
+    draws,
+    picture_seed,
+    rates_of,
+)
 from evaluation.sections.references import composed, unlike
 from world.sampling import backdrop, lone, sample_scene
 from world.spec import COLOURS, Scene
@@ -48,7 +56,7 @@ def documented(ledger: Ledger, count: int, seed: int) -> Result:
         shown = (replace(product, things=things), replace(place, scene="studio"), light)
         target = composed(shown, (0, 1, 2))
         names = ("scene", "time", "count", "kind", "colour")
-        task = Task(PRODUCT, target, SIDE, SIDE, picture_seed(rng), sources=shown)
+        task = Task(PRODUCT, target, EDIT_SIDE, EDIT_SIDE, picture_seed(rng), sources=shown)
         groups["product"].append(Case(task, only(Seen.of(target), names)))
     result: Result = {}
     for name, cases in groups.items():
@@ -67,8 +75,8 @@ def documented(ledger: Ledger, count: int, seed: int) -> Result:
                 Task(
                     said,
                     target,
-                    SIDE,
-                    SIDE,
+                    EDIT_SIDE,
+                    EDIT_SIDE,
                     picture_seed(rng),
                     sources=(source,),
                     strength=value,

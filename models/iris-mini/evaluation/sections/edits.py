@@ -10,14 +10,13 @@ from evaluation.generate import EDIT_STRENGTH, Task
 from evaluation.ledger import Ledger
 from evaluation.measures import Image
 from evaluation.score import Tally, parts_of
-from evaluation.sections.cases import Result, draws, picture_seed
+from evaluation.sections.cases import EDIT_SIDE, Result, draws, picture_seed
 from evaluation.sections.trends import rising, share_rising
 from world.captions import LANGUAGES, caption
 from world.edits import EDITS, sample_edit
 from world.render import render
 from world.spec import Example
 
-SOURCE_SIDES = (704, 512)
 STRENGTHS = (0.2, 0.4, 0.6, 0.75, 1.0)
 _OBJECT_EDITS = ("colour", "add", "remove", "replace", "count")
 
@@ -59,7 +58,11 @@ def _edit_cases(operation: str, side: int, count: int, seed: int) -> list[tuple[
 def edits(ledger: Ledger, count: int, seed: int) -> Result:
     """Whether what was asked changed and everything else stayed."""
     result: Result = {}
-    for side, strength in ((704, EDIT_STRENGTH), (704, 1.0), (512, EDIT_STRENGTH)):
+    for side, strength in (
+        (EDIT_SIDE, EDIT_STRENGTH),
+        (EDIT_SIDE, 1.0),
+        (512, EDIT_STRENGTH),
+    ):
         part: Result = {}
         whole = Tally()
         for operation in EDITS:
@@ -87,7 +90,7 @@ def edits(ledger: Ledger, count: int, seed: int) -> Result:
 
 def strength(ledger: Ledger, count: int, seed: int) -> Result:
     """The more strength, the further from the source; the time is right at the default."""
-    cases = _edit_cases("time", SOURCE_SIDES[0], count, seed)
+    cases = _edit_cases("time", EDIT_SIDE, count, seed)
     distances: list[list[float]] = []
     result: Result = {}
     for value in STRENGTHS:

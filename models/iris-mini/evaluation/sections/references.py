@@ -9,7 +9,7 @@ from evaluation.generate import Task
 from evaluation.ledger import Ledger
 from evaluation.probe import Seen
 from evaluation.score import only
-from evaluation.sections.cases import SIDE, Case, Result, draws, picture_seed, rates_of
+from evaluation.sections.cases import EDIT_SIDE, Case, Result, draws, picture_seed, rates_of
 from world.captions import LANGUAGES, caption
 from world.sampling import backdrop, lone
 from world.spec import COLOURS, KINDS, SCENES, TIMES, Intent, Scene, Wanted
@@ -56,7 +56,8 @@ def references(ledger: Ledger, count: int, seed: int) -> Result:
             for cases, sources in ((given, shown), (moved, shown[1:] + shown[:1])):
                 target = composed(sources, roles)
                 names = ("scene", "time", "count", "kind", "colour")
-                task = Task(said, target, SIDE, SIDE, picture_seed(rng), sources=tuple(sources))
+                own = picture_seed(rng)
+                task = Task(said, target, EDIT_SIDE, EDIT_SIDE, own, sources=tuple(sources))
                 cases.append(Case(task, only(Seen.of(target), names)))
         found = ledger.findings(f"{images} images", [case.task for case in given])
         again = ledger.findings(f"{images} images moved", [case.task for case in moved])

@@ -1,0 +1,57 @@
+"""Compiled, the stretches between matrix products give the same, and compile only at start."""
+
+import shutil
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch._dynamo.utils import counters
+
+from iris.engine.denoiser import Denoiser
+from tests.engine.conftest import a_conditioner
+from tests.engine.test_company import jobs
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of the compiler's own modules
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def compiled(fine):
+    assert shutil.which("g++") or shutil.which("clang++"), "compiling for a CPU needs a compiler"
+    denoiser = Denoiser(*fine, compiled=True)
+    denoiser.warm()
+    return denoiser
+
+
+def latents(denoiser, model, company):
+    """Where all their steps, taken together, lead each."""
+    rows = a_conditioner(model[0], denoiser).rows([job for job, _ in company])
+    while going := [row for row in rows if not row.is_done]:
+        denoiser.step(going)
+    return [row.latents for row in rows]
+
+
+def num_compiled():
+    return counters["stats"]["unique_graphs"]
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(company=st.lists(jobs(), min_size=1, max_size=5))
+def test_no_company_is_compiled_for_while_it_waits(compiled, fine, company):
+    before = num_compiled()
+    assert before > 0
+    latents(compiled, fine, company)
+    assert num_compiled() == before
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(company=st.lists(jobs(), min_size=1, max_size=4))
+def test_compiled_or_not_a_picture_is_the_same_within_rounding(compiled, fine, company):
+    pairs = zip(
+        latents(compiled, fine, company), latents(Denoiser(*fine), fine, company), strict=True
+    )
+    for fast, plain in pairs:
+        assert torch.allclose(fast, plain, rtol=1e-3, atol=1e-4)
