@@ -50,7 +50,7 @@ class Request:
     body: dict[str, Any]
 
 
-def a_request(rng: random.Random, photo: str, styles: Sequence[str]) -> Request:
+def a_request(rng: random.Random, photos: Sequence[str], styles: Sequence[str]) -> Request:
     kind = rng.choices(("preview", "final", "edit"), (0.6, 0.2, 0.2))[0]
     side = {"preview": (512, 640, 768), "final": (768, 960), "edit": (512, 704)}[kind]
     width = rng.choice(side)
@@ -64,13 +64,14 @@ def a_request(rng: random.Random, photo: str, styles: Sequence[str]) -> Request:
         "lora_strength": 0.8,
     }
     if kind == "edit":
-        body["images"] = [photo] * rng.randint(1, 3)
+        body["images"] = rng.sample(photos, rng.randint(1, 3))
     return Request(kind, "edits" if kind == "edit" else "generations", body)
 
 
 def some_requests(seed: int, count: int, styles: Sequence[str] = STYLES) -> list[Request]:
-    rng, photo = random.Random(seed), a_photo(512, 512)  # noqa: S311
-    return [a_request(rng, photo, styles) for _ in range(count)]
+    rng = random.Random(seed)  # noqa: S311
+    photos = [a_photo(512, 512, number) for number in range(200)]  # few come twice
+    return [a_request(rng, photos, styles) for _ in range(count)]
 
 
 class Clients:

@@ -12,18 +12,22 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from machine import facts
 from server import RESULTS, Server, a_photo
 
 
-def timed(server: Server, route: str, body: dict[str, object], pictures: int) -> dict[str, float]:
+def timed(
+    server: Server, route: str, body_of: Callable[[int], dict[str, object]], seeds: range
+) -> dict[str, float]:
     """Seconds per picture: over HTTP, and of it in the engine."""
     seconds, engine = [], []
-    for seed in range(pictures):
+    for seed in seeds:
+        body = body_of(seed) | {"seed": seed}
         begun = time.perf_counter()
-        reply = server.client.post(route, json=body | {"seed": seed})
+        reply = server.client.post(route, json=body)
         seconds.append(time.perf_counter() - begun)
         reply.raise_for_status()
         engine.append(float(reply.headers["x-iris-inference-s"]))
@@ -41,15 +45,26 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "serve.json")
     args = parser.parse_args()
     base = {"model": "epithre-iris", "prompt": "a red boat on a calm sea"}
-    photo = a_photo(704, 704)
+    # images and prompts that were sent before would come from the cache
+
+    def generate(**fields: object) -> Callable[[int], dict[str, object]]:
+        return lambda seed: base | {"prompt": f"{base['prompt']}, {seed}"} | fields
+
+    def edit(images: int) -> Callable[[int], dict[str, object]]:
+        def body(seed: int) -> dict[str, object]:
+            photos = [a_photo(704, 704, seed + 100 * i) for i in range(images)]
+            return generate()(seed) | ({"images": photos} if images > 1 else {"image": photos[0]})
+
+        return body
+
     generations, edits = "/v1/images/generations", "/v1/images/edits"
-    cases: dict[str, tuple[str, dict[str, object]]] = {
-        "768x768, 4 steps": (generations, base),
-        "768x768, 4 steps, guidance 2": (generations, base | {"guidance_scale": 2.0}),
-        "768x768, 4 steps, style": (generations, base | {"lora": "dark"}),
-        "960x960, 4 steps": (generations, base | {"size": "960x960"}),
-        "edit 704x704, strength 0.75": (edits, base | {"image": photo}),
-        "edit 704x704, 3 references": (edits, base | {"images": [photo] * 3}),
+    cases: dict[str, tuple[str, Callable[[int], dict[str, object]]]] = {
+        "768x768, 4 steps": (generations, generate()),
+        "768x768, 4 steps, guidance 2": (generations, generate(guidance_scale=2.0)),
+        "768x768, 4 steps, style": (generations, generate(lora="dark")),
+        "960x960, 4 steps": (generations, generate(size="960x960")),
+        "edit 704x704, strength 0.75": (edits, edit(1)),
+        "edit 704x704, 3 references": (edits, edit(3)),
     }
     with tempfile.TemporaryDirectory() as folder:
         first = Server(Path(folder))
@@ -62,9 +77,9 @@ def main() -> None:
             "stop_s": round(stop_s, 1),
             "pictures_each": args.pictures,
         }
-        for name, (route, body) in cases.items():
-            timed(server, route, body, 1)
-            result[name] = timed(server, route, body, args.pictures)
+        for name, (route, body_of) in cases.items():
+            timed(server, route, body_of, range(1))
+            result[name] = timed(server, route, body_of, range(1, args.pictures + 1))
             print(f"{name}: {result[name]}", flush=True)
         server.stop()
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -68,9 +68,10 @@ class Server:
         return time.perf_counter() - begun
 
 
-def a_photo(width: int, height: int) -> str:
-    """A smooth picture as base64 PNG."""
+def a_photo(width: int, height: int, number: int = 0) -> str:
+    """A smooth picture as base64 PNG; another one for each number below 256."""
     across = Image.linear_gradient("L").rotate(90).resize((width, height))
+    across = across.point(lambda level: (level + number) % 256)
     down = Image.linear_gradient("L").resize((width, height))
     out = io.BytesIO()
     Image.merge("RGB", (across, down, across)).save(out, "PNG")

@@ -25,6 +25,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from iris.engine.loader import choose_precision
+
 MINI = Path(__file__).resolve().parents[2] / "models" / "iris-mini"
 TEXT_TOKENS, TEXT_LAYERS = 64, (1, 2, 3)
 
@@ -35,8 +37,10 @@ class Pipeline:
     def __init__(self) -> None:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         self._lock = threading.Lock()
+        # all of it in the dtype that is faster: a pipeline knows only one
+        dtype = choose_precision("auto", torch.device("cpu")).vae
         self._pipeline = Flux2KleinPipeline.from_pretrained(
-            MINI / "weights", dtype=torch.float32, use_safetensors=True
+            MINI / "weights", dtype=dtype, use_safetensors=True
         )
         self._pipeline.set_progress_bar_config(disable=True)
         for style in ("dark", "anime"):

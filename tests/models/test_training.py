@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save_file
 from torch.nn import functional
 
 from iris.engine.latents import (
@@ -35,6 +37,7 @@ from training.examples import (
 from training.lots import FREE, NAMES, lots_of, tie
 from training.refine_decoder import Imagination, Pair, Pool
 from training.text import TOKENS, Prompts, build_encoder, build_tokenizer
+from training.train_style import adapt, read, write
 from training.train_text import FIELDS, labels
 from training.transformer import (
     COORDINATES,
@@ -334,3 +337,29 @@ def test_tokens_and_cells_are_the_engines(codec, camera):
     tokens = camera.tokens(scene, (2, 3))
     cells = to_cells(tokens[None], Grid(2, 3))
     assert torch.equal(to_tokens(cells)[0], tokens)
+
+
+def test_a_style_is_gone_on_with_where_it_was_left(tmp_path):
+    torch.manual_seed(4)
+    first, second = build_transformer(), build_transformer()
+    second.load_state_dict(first.state_dict())
+    targets = adapt(first, "dark")
+    for name, parameter in first.named_parameters():
+        if "lora_B" in name:  # zero at the start, when a style does nothing yet
+            parameter.data.normal_(std=0.05)
+    write(first, "dark", targets, tmp_path)
+    adapt(second, "dark")
+    read(second, "dark", tmp_path / "pytorch_lora_weights.safetensors")
+    before, after = (get_peft_model_state_dict(m, adapter_name="dark") for m in (first, second))
+    assert before.keys() == after.keys()
+    for key, tensor in before.items():
+        assert torch.equal(after[key], tensor.bfloat16().float()), key
+
+
+def test_an_adapter_of_another_model_is_refused(tmp_path):
+    file = tmp_path / "other.safetensors"
+    save_file({"transformer.unknown.lora_A.weight": torch.zeros(16, 4)}, file)
+    model = build_transformer()
+    adapt(model, "dark")
+    with pytest.raises(ValueError, match="lacks"):
+        read(model, "dark", file)

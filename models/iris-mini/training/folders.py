@@ -25,6 +25,13 @@ def weights_folder() -> Path:
     return NEXT / "weights" if (NEXT / "weights").exists() else MODEL / "weights"
 
 
+def style_file(name: str) -> Path:
+    """The adapter of the next version, or of the one that is served; it need not be there."""
+    folders = (parent / "styles" / name for parent in (NEXT, MODEL))
+    files = [folder / "pytorch_lora_weights.safetensors" for folder in folders]
+    return files[0] if files[0].exists() else files[1]
+
+
 def text_folder() -> Path:
     """The folder that holds tokenizer/ and text_encoder/."""
     return RUNS / "text" if (RUNS / "text").exists() else weights_folder()

@@ -5,6 +5,7 @@
 The targets are the world's own pictures, rendered in the style by the amount that the adapter is
 scaled with, so that lora_strength 0.3 is taught to give 0.3 of it. The base stays frozen. The state
 is saved to models/iris-mini/runs/NAME; the adapter is written to models/iris-mini/runs/next/styles.
+Without a state it starts from the adapter that is there, unless --fresh.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from training.batches import Batches
 from training.export import settle
-from training.folders import EXAMPLES, NEXT, RUNS, weights_folder
+from training.folders import EXAMPLES, NEXT, RUNS, style_file, weights_folder
 from training.text import load_prompts
 from training.train_transformer import loss_of
 from training.transformer import Taught
@@ -59,6 +61,14 @@ def share_strength(model: nn.Module, name: str) -> Tensor:
     return strength
 
 
+def read(model: Flux2Transformer2DModel, name: str, file: Path) -> None:
+    """Take over an adapter that `write` saved."""
+    state = {key.removeprefix("transformer."): value for key, value in load_file(file).items()}
+    found = set_peft_model_state_dict(model, state, adapter_name=name)
+    if found.unexpected_keys:
+        raise ValueError(f"{file} has layers that the model lacks: {found.unexpected_keys[:3]}")
+
+
 def write(model: Flux2Transformer2DModel, name: str, targets: list[str], out: Path) -> None:
     """Save the adapter as diffusers does, in bf16 and with settled metadata."""
     metadata = model.peft_config[name].to_dict()
@@ -84,6 +94,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=4800, help="tokens a batch")
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--fresh", action="store_true", help="start from nothing")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
@@ -102,6 +113,8 @@ def main() -> None:
         set_peft_model_state_dict(model, state["adapter"], adapter_name=options.name)
         optimiser.load_state_dict(state["optimiser"])
         steps = state["steps"]
+    elif not options.fresh and (trained_before := style_file(options.name)).exists():
+        read(model, options.name, trained_before)
     strength = share_strength(model, options.name)
     prompts = load_prompts(options.base)
     folder = EXAMPLES / options.name
