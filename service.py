@@ -102,7 +102,8 @@ class IrisEngine:
         from iris.engine.engine import Engine
         from iris.engine.loader import (
             choose_device,
-            choose_precision,
+            choose_dtype,
+            keep_memory,
             load_components,
             quieten,
             use_threads,
@@ -114,11 +115,11 @@ class IrisEngine:
             quieten()
         own_cores = max(1, len(os.sched_getaffinity(0)) // _NUM_ENGINES)
         use_threads(settings.cpu_threads or own_cores)
+        keep_memory()
         models = resolve(registry)
         _log.info("loading %s", registry.base.tag)
         device = choose_device(settings.device, self.number)
-        precision = choose_precision(settings.dtype, device)
-        components = load_components(models.base_path, device, precision)
+        components = load_components(models.base_path, device, choose_dtype(settings.dtype, device))
         styles = install_styles(
             components.transformer, {style.name: style.path for style in models.styles}
         )

@@ -1,20 +1,26 @@
 """The engine beside the stock pipeline, one picture at a time, on the same weights.
 
-    python bench/solo.py [--rounds 5] [--threads 2] [--model models/iris-mini/weights]
+    python bench/solo.py [--rounds 5] [--threads 2] [--compile] [--model models/iris-mini/weights]
 
-All sides take turns in one process; what counts is the ratio of their medians. The stock pipeline
-has one dtype for all its parts, so it is run in each that the engine uses; the faster one counts.
+Each side has a process of its own, and they take turns; what counts is the ratio of their medians.
+The stock pipeline is run in the engine's dtype and in float32, and compared in the faster one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+
+# as service.py has it; both sides get it
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import torch
 from diffusers import Flux2KleinPipeline
@@ -25,7 +31,8 @@ from server import CHECKOUT, RESULTS
 from iris.engine.engine import Engine
 from iris.engine.loader import (
     choose_device,
-    choose_precision,
+    choose_dtype,
+    keep_memory,
     load_components,
     quieten,
     use_threads,
@@ -65,46 +72,40 @@ def job_of(side: int, steps: int, count: int, seed: int) -> Job:
     return EditJob(**common, images=images, strength=None)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--compile", action="store_true", help="as IRIS_COMPILE=on")
-    parser.add_argument("--model", type=Path, default=CHECKOUT / "models" / "iris-mini" / "weights")
-    parser.add_argument("--out", type=Path, default=RESULTS / "solo.json")
-    options = parser.parse_args()
-    quieten()
-    use_threads(options.threads)
+def engine(model: Path, compiled: bool) -> Callable[[Job], None]:
+    keep_memory()
     device = choose_device("auto")
-    precision = choose_precision("auto", device)
-    components = load_components(options.model, device, precision)
+    components = load_components(model, device, choose_dtype("auto", device))
     styles = install_styles(components.transformer, {})
-    engine = Engine(
+    ours = Engine(
         components,
         styles,
         max_waiting=8,
         max_running=8,
         cache_bytes=0,
         stall_s=600.0,
-        compiled=options.compile,
+        compiled=compiled,
     )
-    engine.start()
-    stock = {}
-    for dtype in sorted({precision.model, precision.vae}, key=str):
-        pipeline = Flux2KleinPipeline.from_pretrained(options.model, dtype=dtype).to(device)
-        pipeline.set_progress_bar_config(disable=True)
-        stock[f"stock {dtype}".replace("torch.", "")] = pipeline
+    ours.start()
 
-    def ours(job: Job) -> None:
-        (ticket,) = engine.admit([job])
+    def make(job: Job) -> None:
+        (ticket,) = ours.admit([job])
         if not isinstance(ticket, Ticket):
             raise SystemExit(ticket.message)
-        outcome = engine.collect(ticket.ticket_id).result()
+        outcome = ours.collect(ticket.ticket_id).result()
         if not isinstance(outcome, Picture):
             raise SystemExit(outcome.message)
-        engine.cancel(ticket.ticket_id)
+        ours.cancel(ticket.ticket_id)
 
-    def theirs(pipeline: Flux2KleinPipeline, job: Job) -> None:
+    return make
+
+
+def stock(model: Path, dtype: torch.dtype) -> Callable[[Job], None]:
+    numbers = json.loads((model / "iris.json").read_text())
+    pipeline = Flux2KleinPipeline.from_pretrained(model, dtype=dtype).to(choose_device("auto"))
+    pipeline.set_progress_bar_config(disable=True)
+
+    def make(job: Job) -> None:
         count = len(job.images) if isinstance(job, EditJob) else 0
         with torch.inference_mode():
             pipeline(
@@ -115,36 +116,103 @@ def main() -> None:
                 num_inference_steps=job.num_inference_steps,
                 guidance_scale=1.0,
                 generator=torch.Generator("cpu").manual_seed(job.seed),
-                max_sequence_length=components.text_tokens,
-                text_encoder_out_layers=components.text_layers,
+                max_sequence_length=numbers["max_sequence_length"],
+                text_encoder_out_layers=numbers["text_encoder_out_layers"],
             )
 
+    return make
+
+
+def serve(make: Callable[[Job], None]) -> None:
+    """Seconds of each case that is asked for on stdin."""
+    print("ready", flush=True)
+    for line in sys.stdin:
+        job = job_of(*json.loads(line))
+        begun = time.perf_counter()
+        make(job)
+        print(time.perf_counter() - begun, flush=True)
+
+
+class Side:
+    """One side in a process of its own."""
+
+    def __init__(self, name: str, arguments: list[str]) -> None:
+        command = [sys.executable, __file__, *arguments, "--side", name]
+        self._process = subprocess.Popen(  # noqa: S603
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._line()
+
+    def seconds(self, *case: int) -> float:
+        assert self._process.stdin is not None  # noqa: S101
+        self._process.stdin.write(json.dumps(case) + "\n")
+        self._process.stdin.flush()
+        return float(self._line())
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None  # noqa: S101
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit("one side has ended")
+        return line
+
+    def close(self) -> None:
+        assert self._process.stdin is not None  # noqa: S101
+        self._process.stdin.close()
+        self._process.wait(60)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compile", action="store_true", help="as IRIS_COMPILE=on")
+    parser.add_argument("--model", type=Path, default=CHECKOUT / "models" / "iris-mini" / "weights")
+    parser.add_argument("--out", type=Path, default=RESULTS / "solo.json")
+    parser.add_argument(
+        "--only", default="", metavar="WORD", help="the cases with this in their name"
+    )
+    parser.add_argument("--side", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    dtype = choose_dtype("auto", choose_device("auto"))
+    names = {"engine": dtype} | {
+        f"stock {one}".replace("torch.", ""): one for one in sorted({dtype, torch.float32}, key=str)
+    }
+    if options.side:
+        quieten()
+        use_threads(options.threads)
+        if options.side == "engine":
+            serve(engine(options.model, options.compile))
+        else:
+            serve(stock(options.model, names[options.side]))
+        return
     result: dict[str, object] = {
         "machine": facts(),
         "threads": options.threads,
         "compiled": options.compile,
-        "engine": f"{precision.model}, VAE {precision.vae}".replace("torch.", ""),
+        "engine": str(dtype).replace("torch.", ""),
         "model": options.model.parent.name,
         "rounds": options.rounds,
     }
+    sides = {name: Side(name, sys.argv[1:]) for name in names}
     for name, (side, steps, count) in CASES.items():
-        makers: dict[str, Callable[[Job], None]] = {"engine": ours}
-        makers |= {who: partial(theirs, pipeline) for who, pipeline in stock.items()}
-        seconds: dict[str, list[float]] = {who: [] for who in makers}
+        if options.only not in name:
+            continue
+        seconds: dict[str, list[float]] = {who: [] for who in sides}
         for turn in range(options.rounds + 1):  # the first is not counted
-            for who, make in makers.items():
-                job = job_of(side, steps, count, turn)
-                begun = time.perf_counter()
-                make(job)
+            for who, process in sides.items():
+                taken = process.seconds(side, steps, count, turn)
                 if turn:
-                    seconds[who].append(time.perf_counter() - begun)
+                    seconds[who].append(taken)
         medians = {who: statistics.median(times) for who, times in seconds.items()}
+        fastest = min(median for who, median in medians.items() if who != "engine")
         result[name] = {
             **{f"{who}_s": round(median, 3) for who, median in medians.items()},
-            "stock/engine": round(min(medians[who] for who in stock) / medians["engine"], 2),
+            "stock/engine": round(fastest / medians["engine"], 2),
         }
         print(f"{name}: {result[name]}", flush=True)
-    engine.close()
+    for process in sides.values():
+        process.close()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2) + "\n")
 

@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from iris.engine.loader import choose_precision
+from iris.engine.loader import choose_dtype
 
 MINI = Path(__file__).resolve().parents[2] / "models" / "iris-mini"
 TEXT_TOKENS, TEXT_LAYERS = 64, (1, 2, 3)
@@ -37,8 +37,8 @@ class Pipeline:
     def __init__(self) -> None:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         self._lock = threading.Lock()
-        # all of it in the dtype that is faster: a pipeline knows only one
-        dtype = choose_precision("auto", torch.device("cpu")).vae
+        # what is fastest here
+        dtype = choose_dtype("auto", torch.device("cpu"))
         self._pipeline = Flux2KleinPipeline.from_pretrained(
             MINI / "weights", dtype=dtype, use_safetensors=True
         )

@@ -121,8 +121,8 @@ def encode_image(pixels: Pixels, components: Components) -> tuple[Tensor, Grid]:
     right = grid.columns * components.pixels_per_token - pixels.width_px
     bottom = grid.rows * components.pixels_per_token - pixels.height_px
     image = functional.pad(image, (0, right, 0, bottom), mode="replicate")
-    image = image.to(components.device, components.vae.dtype)
-    cells = patchify(components.vae.encode(image).latent_dist.mode()).to(components.dtype)
+    image = image.to(components.device, components.dtype)
+    cells = patchify(components.vae.encode(image).latent_dist.mode())
     return to_tokens(normalise(cells, components.vae)), grid
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from iris.engine.decoder import PictureDecoder
 from iris.engine.flow import euler_step, initial_noise, mix, sigma_schedule
 from iris.engine.latents import (
     Grid,
@@ -37,7 +38,7 @@ class Row:
     rotation: Rotation  # of text, picture and reference tokens
     sigmas: Tensor  # (steps + 1,) float32 on the CPU
     usage: Usage
-    latents: Tensor  # (1, picture tokens, C)
+    latents: Tensor  # (1, picture tokens, C) float32: many small steps add up in it
     step: int = 0
 
     @property
@@ -52,6 +53,7 @@ class Denoiser:
         """compiled: what lies between matrix products is, by `warm`."""
         self._model = components
         self._styles = styles
+        self._decoder = PictureDecoder(components.vae)
         self._transformer = PackedTransformer(components.transformer, Pointwise(compiled=compiled))
 
     @torch.inference_mode()
@@ -82,10 +84,10 @@ class Denoiser:
         )
         channels = model.transformer.config.in_channels
         shape = (1, channels, grid.rows, grid.columns)
-        noise = initial_noise(shape, job.seed, model.device, model.dtype).flatten(2).transpose(1, 2)
+        noise = initial_noise(shape, job.seed, model.device).flatten(2).transpose(1, 2)
         latents = noise
         if strength < 1.0:
-            latents = mix(images[0][0], noise, float(sigmas[0]))
+            latents = mix(images[0][0].float(), noise, float(sigmas[0]))
         positions = [text_positions(prompt.shape[1]), image_positions(grid)]
         positions += [image_positions(g, reference=i) for i, (_, g) in enumerate(images)]
         return Row(
@@ -140,7 +142,7 @@ class Denoiser:
             self._styles.strengths(wanted, model.device),
         )
         own = zip(predicted, (row for row, _ in rows), strict=True)
-        return [velocity[None, : row.latents.shape[1]] for velocity, row in own]
+        return [velocity[None, : row.latents.shape[1]].float() for velocity, row in own]
 
     @torch.inference_mode()
     def decode(self, row: Row) -> Tensor:
@@ -152,8 +154,7 @@ class Denoiser:
             FloatingPointError: the picture is not finite.
         """
         cells = unpatchify(denormalise(to_cells(row.latents, row.grid), self._model.vae))
-        vae = self._model.vae
-        image = vae.decode(cells.to(vae.dtype), return_dict=False)[0]
+        image = self._decoder(cells.to(self._model.dtype))
         image = image[0, :, : row.job.height_px, : row.job.width_px].float()
         if not bool(torch.isfinite(image).all()):
             raise FloatingPointError("the decoded picture is not finite")

@@ -54,16 +54,14 @@ def unshift(config: Any, mu: float, sigma: float) -> float:
     return sigma / (sigma + k * (1.0 - sigma))
 
 
-def initial_noise(
-    shape: tuple[int, ...], seed: int, device: torch.device, dtype: torch.dtype
-) -> Tensor:
-    """Noise of `shape` that only the seed decides.
+def initial_noise(shape: tuple[int, ...], seed: int, device: torch.device) -> Tensor:
+    """Noise of `shape` in float32 that only the seed decides.
 
     Drawn in float32 on the CPU whatever the device, so that a seed means the same picture on
     every machine and in every batch.
     """
     generator = torch.Generator("cpu").manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float32).to(device, dtype)
+    return torch.randn(shape, generator=generator, dtype=torch.float32).to(device)
 
 
 def mix(clean: Tensor, noise: Tensor, sigma: float) -> Tensor:
@@ -72,6 +70,5 @@ def mix(clean: Tensor, noise: Tensor, sigma: float) -> Tensor:
 
 
 def euler_step(latents: Tensor, velocity: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
-    """One step along the predicted velocity; computed in float32, returned as latents' dtype."""
-    moved = latents.float() + (sigma_next - sigma) * velocity
-    return moved.to(latents.dtype)
+    """One step along the predicted velocity, all in float32."""
+    return latents + (sigma_next - sigma) * velocity

@@ -7,6 +7,7 @@ it runs.
 
 from __future__ import annotations
 
+import ctypes
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from iris.errors import StoreError
 # Source: Flux2KleinPipeline.__call__, text_encoder_out_layers and max_sequence_length.
 _KLEIN_TEXT_LAYERS = (9, 18, 27)
 _KLEIN_TEXT_TOKENS = 512
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +45,7 @@ class Components:
     text_layers: tuple[int, ...]  # hidden states that are concatenated
     text_tokens: int  # every prompt is padded or cut to this length
     device: torch.device
-    dtype: torch.dtype  # of everything but the VAE, whose own is `vae.dtype`
-
-
-@dataclass(frozen=True, slots=True)
-class Precision:
-    """What the components compute in."""
-
-    model: torch.dtype  # transformer, text encoder, latents
-    vae: torch.dtype
+    dtype: torch.dtype
 
 
 def quieten() -> None:
@@ -65,6 +59,19 @@ def use_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
+def keep_memory() -> None:
+    """Let the process keep what it frees, and give out again what it kept.
+
+    glibc takes large blocks from the kernel anew each time, page by page, and gives them back:
+    a third of a decoding's time. Blocks up to 32 MiB, the most it allows, then come from
+    what is there. Where the C library is another one, nothing changes.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
 def choose_device(device: str, number: int = 0) -> torch.device:
     """`auto` means CUDA where there is one; engines take the GPUs in turn."""
     if device == "auto":
@@ -74,23 +81,21 @@ def choose_device(device: str, number: int = 0) -> torch.device:
     return torch.device(device)
 
 
-def choose_precision(dtype: str, device: torch.device) -> Precision:
-    """`auto` means bfloat16 on CUDA; on a CPU float32, and bfloat16 for the VAE where that is fast.
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """`auto` means bfloat16 on CUDA and on CPUs that multiply it themselves, else float32.
 
-    On a CPU that multiplies bfloat16 itself, decoding takes half the time and pictures stay within
-    40 dB of the exact ones. Steps gain nothing, and would be steady at fewer sizes (`floor.py`).
+    Latents are float32 whatever the dtype, see `Row`.
     """
     if dtype != "auto":
-        one = {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
-        return Precision(one, one)
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
     if device.type == "cuda":
-        return Precision(torch.bfloat16, torch.bfloat16)
+        return torch.bfloat16
     abilities = torch.cpu.get_capabilities()
     is_fast = abilities.get("avx512_bf16", False) or abilities.get("amx_bf16", False)
-    return Precision(torch.float32, torch.bfloat16 if is_fast else torch.float32)
+    return torch.bfloat16 if is_fast else torch.float32
 
 
-def load_components(folder: Path, device: torch.device, precision: Precision) -> Components:
+def load_components(folder: Path, device: torch.device, dtype: torch.dtype) -> Components:
     """Load a complete Flux2KleinPipeline folder; safetensors only, nothing is downloaded.
 
     Raises:
@@ -98,7 +103,7 @@ def load_components(folder: Path, device: torch.device, precision: Precision) ->
     """
     try:
         pipeline = Flux2KleinPipeline.from_pretrained(
-            folder, dtype=precision.model, use_safetensors=True, local_files_only=True
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True
         )
     except (OSError, ValueError, KeyError) as error:
         raise StoreError(
@@ -110,7 +115,7 @@ def load_components(folder: Path, device: torch.device, precision: Precision) ->
     components = Components(
         transformer=pipeline.transformer.eval(),
         # convolutions are fastest with channels last, on a CPU and on CUDA
-        vae=_in_precision(pipeline.vae.eval(), precision.vae).to(memory_format=torch.channels_last),
+        vae=pipeline.vae.eval().to(memory_format=torch.channels_last),
         text_encoder=pipeline.text_encoder.model.eval(),
         tokenizer=pipeline.tokenizer,
         scheduler_config=dict(pipeline.scheduler.config),
@@ -119,21 +124,13 @@ def load_components(folder: Path, device: torch.device, precision: Precision) ->
         text_layers=tuple(numbers.get("text_encoder_out_layers", _KLEIN_TEXT_LAYERS)),
         text_tokens=int(numbers.get("max_sequence_length", _KLEIN_TEXT_TOKENS)),
         device=device,
-        dtype=precision.model,
+        dtype=dtype,
     )
     _check(components, folder)
     _cut(components.text_encoder, max(components.text_layers))
     for module in (components.transformer, components.vae, components.text_encoder):
         module.requires_grad_(False)
     return components
-
-
-def _in_precision(vae: AutoencoderKLFlux2, dtype: torch.dtype) -> AutoencoderKLFlux2:
-    """Its layers in dtype; the statistics of the latents stay as they were stored."""
-    for name, part in vae.named_children():
-        if name != "bn":
-            part.to(dtype)
-    return vae
 
 
 def _cut(text_encoder: Any, layers: int) -> None:

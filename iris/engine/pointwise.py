@@ -36,7 +36,7 @@ def gated_sum(x: Tensor, gate: Tensor, y: Tensor, row_of: Tensor | None) -> Tens
 
 def rotated(x: Tensor, weight: Tensor, eps: float, rotation: Rotation) -> Tensor:
     """Normalise heads (tokens, heads, head width) and rotate them by their token's position."""
-    return _rotate(functional.rms_norm(x, x.shape[-1:], weight, eps), rotation)
+    return _rotate(_normed(x, weight, eps), rotation).to(x.dtype)
 
 
 def joined(
@@ -49,21 +49,28 @@ def joined(
 ) -> Tensor:
     """Heads of all prompts and of all pictures: normalised apart, put by row, rotated."""
     parts = [
-        functional.rms_norm(part, part.shape[-1:], weight, least)
+        _normed(part, weight, least)
         for part, weight, least in zip((text, picture), weights, eps, strict=True)
     ]
-    return _rotate(reorder(torch.cat(parts), to_rows), rotation)
+    return _rotate(reorder(torch.cat(parts), to_rows), rotation).to(text.dtype)
+
+
+def _normed(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """RMSNorm in float32, as what follows wants it."""
+    x = x.float()
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * weight
 
 
 def _rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """Turn neighbouring channels of heads (tokens, heads, head width) as pairs.
 
-    Source: diffusers, apply_rotary_emb with use_real_unbind_dim=-1.
+    Source: diffusers, apply_rotary_emb with use_real_unbind_dim=-1, where both channels of a
+    pair have the same angle.
     """
-    cosines, sines = (part[:, None] for part in rotation)
+    cosines, sines = (part[:, None, ::2] for part in rotation)
     real, imaginary = x.reshape(*x.shape[:-1], -1, 2).unbind(-1)
-    turned = torch.stack([-imaginary, real], dim=-1).flatten(2)
-    return (x.float() * cosines + turned.float() * sines).to(x.dtype)
+    turned = (real * cosines - imaginary * sines, imaginary * cosines + real * sines)
+    return torch.stack(turned, dim=-1).flatten(-2)
 
 
 def swiglu(x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from iris.engine.activity import Activity
 from iris.engine.cache import Cache
 from iris.engine.conditioning import Conditioner
 from iris.engine.denoiser import Denoiser
-from iris.engine.loader import Precision, load_components
+from iris.engine.loader import load_components
 from iris.engine.lora import install_styles
 from iris.jobs import EditJob, GenerateJob, Pixels
 from tests.engine.tiny_model import write_model, write_style
@@ -55,12 +55,11 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def load(folders):
-    """load(name) -> fresh (components, styles) on the CPU; in float32, and the VAE in `vae`."""
+    """load(name) -> fresh (components, styles) on the CPU."""
 
-    def load_model(name, vae=torch.float32):
+    def load_model(name, dtype=torch.float32):
         folder = folders[name]
-        precision = Precision(torch.float32, vae)
-        components = load_components(folder / "weights", torch.device("cpu"), precision)
+        components = load_components(folder / "weights", torch.device("cpu"), dtype)
         styles = {style: folder / "styles" / style for style in ("dark", "anime")}
         return components, install_styles(components.transformer, styles)
 

@@ -61,8 +61,8 @@ def threads(request):
 
 @pytest.fixture(scope="module")
 def served(load):
-    """As a CPU serves it that multiplies bfloat16 itself: the VAE in bfloat16."""
-    return load("fine", vae=torch.bfloat16)
+    """As a CPU serves it that multiplies bfloat16 itself."""
+    return load("fine", dtype=torch.bfloat16)
 
 
 @pytest.mark.parametrize("name", ["fine", "coarse", "served"])

@@ -17,7 +17,7 @@ from iris.engine.activity import Activity
 from iris.engine.cache import Cache
 from iris.engine.conditioning import Conditioner, encode_image
 from iris.engine.denoiser import Denoiser, to_pixels
-from iris.engine.loader import choose_precision, load_components, quieten, use_threads
+from iris.engine.loader import choose_dtype, load_components, quieten, use_threads
 from iris.engine.lora import install_styles
 from iris.jobs import EditJob, GenerateJob, Job, Pixels
 from world.render import render
@@ -98,7 +98,7 @@ class Model:
         self._files = sorted(weights.glob("**/*.*"))
         self._files += [file for folder in folders for file in sorted(folder.glob("*.safetensors"))]
         cpu = torch.device("cpu")
-        self._components = load_components(weights, cpu, choose_precision("auto", cpu))
+        self._components = load_components(weights, cpu, choose_dtype("auto", cpu))
         styles = install_styles(
             self._components.transformer, {folder.name: folder for folder in folders}
         )
