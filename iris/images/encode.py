@@ -84,17 +84,18 @@ def to_base64(data: bytes) -> str:
 
 
 def _png(pixels: Pixels, text: Mapping[str, str]) -> bytes:
-    """Write a PNG with one filter and run lengths only.
+    """Write a PNG with one filter and no search for repeats.
 
-    Trying five filters a row and searching for repeats, as libraries do, takes four times as long
-    on a photographic picture and saves nothing: noise does not repeat.
+    Trying five filters a row and searching, as libraries do, takes more than ten times as long on
+    a picture with any noise in it, to save a ninth: noise does not repeat. A plain area is packed
+    to an eighth.
     """
     rows = np.frombuffer(pixels.rgb, np.uint8).reshape(pixels.height_px, -1)
     filtered = np.empty((pixels.height_px, rows.shape[1] + 1), np.uint8)
     filtered[:, 0] = _UP
     filtered[0, 1:] = rows[0]
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
-    packer = zlib.compressobj(_PNG_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_RLE)
+    packer = zlib.compressobj(_PNG_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_HUFFMAN_ONLY)
     packed = packer.compress(filtered.data) + packer.flush()
     header = struct.pack(">IIBBBBB", pixels.width_px, pixels.height_px, 8, 2, 0, 0, 0)
     return b"".join(
