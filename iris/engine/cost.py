@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _WEIGHT = 0.1  # of a new observation; about the last ten count
 
@@ -34,19 +34,69 @@ class Line:
         self.fixed_s, self.per_unit_s, self.drift = fixed, slope, 1.0
 
 
+_PACE_S = 1.0  # of work without a break that an observation of the pace takes
+_PACE_WEIGHT = 0.2
+_PACE_LIMITS = (0.5, 4.0)
+
+
+@dataclass(slots=True)
+class Pace:
+    """Seconds of the clock that a predicted second of work takes, all told.
+
+    The parts of a picture may be predicted well and pictures still take longer: between the parts
+    there are locks and queues, and other processes of the host have their share of it. Or
+    shorter, because pictures share a pass. So what is got done while there is work is held
+    against the clock.
+    """
+
+    value: float = 1.0
+    _since_s: float | None = None
+    _done_s: float = 0.0
+
+    def begin(self, now_s: float) -> None:
+        """There is work."""
+        if self._since_s is None:
+            self._since_s, self._done_s = now_s, 0.0
+
+    def end(self) -> None:
+        """There is none any more."""
+        self._since_s = None
+
+    def work(self, predicted_s: float, now_s: float) -> None:
+        """So much has been done."""
+        if self._since_s is None:
+            return
+        self._done_s += predicted_s
+        passed_s = now_s - self._since_s
+        if passed_s >= _PACE_S and self._done_s > 0:
+            low, high = _PACE_LIMITS
+            observed = min(max(passed_s / self._done_s, low), high)
+            self.value += _PACE_WEIGHT * (observed - self.value)
+            self._since_s, self._done_s = now_s, 0.0
+
+
 @dataclass(slots=True)
 class CostModel:
-    """Predicts the seconds of a picture's parts on this machine."""
+    """Predicts the seconds of a picture's parts on this machine, and what they take all told."""
 
     encode: Line  # units: pixels of the source images; what is fixed is the prompt
     step: Line  # units: tokens in one forward pass
     decode: Line  # units: pixels
+    pace: Pace = field(default_factory=Pace)
 
     @classmethod
     def unmeasured(cls) -> CostModel:
         per_pixel = Line(per_unit_s=1e-6)
         return cls(encode=Line(per_unit_s=1e-6), step=Line(), decode=per_pixel)
 
-    def picture_s(self, tokens: int, passes: int, steps_left: int, pixels: int) -> float:
-        """Seconds of engine time until a picture with `steps_left` steps to go is pixels."""
-        return steps_left * passes * self.step.predict_s(tokens) + self.decode.predict_s(pixels)
+    def picture_s(
+        self, tokens: int, passes: int, steps_left: int, pixels: int, image_pixels: int = 0
+    ) -> float:
+        """Seconds, by the clock, of the work until a picture is pixels.
+
+        image_pixels: of source images that are still to be encoded.
+        """
+        seconds = steps_left * passes * self.step.predict_s(tokens) + self.decode.predict_s(pixels)
+        if image_pixels:
+            seconds += self.encode.predict_s(image_pixels)
+        return seconds * self.pace.value

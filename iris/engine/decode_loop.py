@@ -63,4 +63,5 @@ class DecodeLoop(Loop):
         )
         with self._register.changed:
             self._scheduler.cost.decode.observe(work.pixels, section.seconds)
+            self._scheduler.decoded(work, now)
             self._register.finish(work.ticket_id, picture)

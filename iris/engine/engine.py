@@ -176,12 +176,13 @@ class Engine:
 
         Nothing but the sizes of its images is looked at.
         """
-        work = work_of(job, "", self._model, time.monotonic())
+        now = time.monotonic()
+        work = work_of(job, "", self._model, now)
         with self._register.changed:
             if not self._takes_work:
                 return None
             scheduler = self._register.scheduler
-            return Quote(scheduler.predict_s(work), scheduler.own_s(work))
+            return Quote(scheduler.predict_s(work, now), scheduler.own_s(work))
 
     def collect(self, ticket_id: str) -> Future[Outcome]:
         """The ticket's outcome, now or later. An unknown ticket is a failure, not an exception."""
@@ -235,6 +236,6 @@ class Engine:
                 continue
             with register.changed:
                 entry = register.get(ticket_id)
-                if entry is not None and register.scheduler.encoded(ticket_id):
+                if entry is not None and register.scheduler.encoded(ticket_id, time.monotonic()):
                     entry.row = row
                 register.notify()

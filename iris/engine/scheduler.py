@@ -13,6 +13,8 @@ The policy:
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from iris.engine.cost import CostModel
@@ -24,6 +26,8 @@ _AGEING = 0.02  # seconds of work that a second of waiting is worth
 _OVERHEAD = 0.1  # of a pass, at most, is what it costs whatever is in it
 # Times a picture's own work, kept free for shorter ones; at most half of what its deadline leaves.
 _RESERVE = 2.0
+_LATELY_S = 30.0  # what came in so long is what is to be expected
+_MOST_SHORTER = 0.8  # share of the time that what is shorter may be expected to take
 
 
 @dataclass(slots=True)
@@ -65,6 +69,7 @@ class Scheduler:
         self._encoding: dict[str, Work] = {}  # admitted, prompt and images not encoded yet
         self._ready: dict[str, Work] = {}
         self._stepped: dict[str, Work] = {}  # all steps taken, to be decoded
+        self._arrived: deque[tuple[float, float]] = deque()  # lately: when, and how much work
         self._promised_until_s = 0.0  # the latest time somebody was told to return at
 
     @property
@@ -130,9 +135,16 @@ class Scheduler:
 
     # -- who may come in --------------------------------------------------------------------
 
-    def predict_s(self, work: Work) -> float:
-        """Seconds until the picture would be finished if it came in now."""
-        return self.own_s(work) + self._ahead_of_s(work)
+    def predict_s(self, work: Work, now_s: float) -> float:
+        """Seconds until the picture would be finished if it came in now.
+
+        What is shorter goes first, also what is yet to come: as much of it as came of late.
+        """
+        own_s = self.own_s(work)
+        while self._arrived and self._arrived[0][0] < now_s - _LATELY_S:
+            self._arrived.popleft()
+        shorter_s = sum(other_s for _, other_s in self._arrived if other_s < own_s)
+        return (own_s + self._ahead_of_s(work)) / (1.0 - min(shorter_s / _LATELY_S, _MOST_SHORTER))
 
     def offer(self, work: Work, now_s: float) -> Offer:
         """Admit the work or say when there will be room for it.
@@ -144,15 +156,17 @@ class Scheduler:
         left_s = work.deadline_at_s - now_s
         if own_s > left_s:
             return Offer(own_s, is_hopeless=True)
-        predicted_s = self.predict_s(work)
+        predicted_s = self.predict_s(work, now_s)
         late_s = self._late_s(work, now_s)
         if late_s > 0:
             return Offer(predicted_s, self._promise(late_s, own_s, left_s, now_s))
         if self.num_waiting >= self._max_waiting:
             place_s = self.remaining_s() / len(self._everyone())
             return Offer(predicted_s, self._promise(place_s, own_s, left_s, now_s))
+        self.cost.pace.begin(now_s)
         self._encoding[work.ticket_id] = work
-        return Offer(predicted_s)
+        self._arrived.append((now_s, own_s))
+        return Offer(min(predicted_s, left_s))  # by its deadline it is its turn
 
     def _ahead_of_s(self, work: Work) -> float:
         """The work that would be done before this picture: all that is shorter."""
@@ -191,25 +205,36 @@ class Scheduler:
 
     # -- tickets ----------------------------------------------------------------------------
 
-    def encoded(self, ticket_id: str) -> bool:
+    def encoded(self, ticket_id: str, now_s: float) -> bool:
         """The picture can start. False if it was removed in the meantime."""
         work = self._encoding.pop(ticket_id, None)
         if work is not None:
+            if work.image_pixels:
+                self.cost.pace.work(self.cost.encode.predict_s(work.image_pixels), now_s)
             work.image_pixels = 0
             self._ready[ticket_id] = work
         return work is not None
 
-    def stepped(self, ticket_id: str) -> bool:
-        """The picture has taken its last step. False if it was removed in the meantime."""
-        work = self._ready.pop(ticket_id, None)
-        if work is not None:
-            self._stepped[ticket_id] = work
-        return work is not None
+    def took_a_step(self, works: Sequence[Work], now_s: float) -> None:
+        """These have taken a step in one pass; who has no more to take is to be decoded."""
+        step = self.cost.step
+        self.cost.pace.work(sum(w.passes * step.predict_s(w.tokens) for w in works), now_s)
+        for work in works:
+            work.steps_left -= 1
+            if work.steps_left == 0 and self._ready.pop(work.ticket_id, None) is not None:
+                self._stepped[work.ticket_id] = work
+
+    def decoded(self, work: Work, now_s: float) -> None:
+        """The picture is pixels; it stays until it is removed."""
+        self.cost.pace.work(self.cost.decode.predict_s(work.pixels), now_s)
 
     def remove(self, ticket_id: str) -> bool:
         """Take a picture out wherever it is: finished, failed or no longer wanted."""
         places = (self._encoding, self._ready, self._stepped)
-        return any(place.pop(ticket_id, None) is not None for place in places)
+        was_there = any(place.pop(ticket_id, None) is not None for place in places)
+        if not any(places):
+            self.cost.pace.end()
+        return was_there
 
     def expired(self, now_s: float) -> list[str]:
         """Tickets whose deadline has passed."""
@@ -227,7 +252,6 @@ class Scheduler:
 
     def own_s(self, work: Work) -> float:
         """Seconds of work that is left of the picture itself."""
-        seconds = self.cost.picture_s(work.tokens, work.passes, work.steps_left, work.pixels)
-        if work.image_pixels:
-            seconds += self.cost.encode.predict_s(work.image_pixels)
-        return seconds
+        return self.cost.picture_s(
+            work.tokens, work.passes, work.steps_left, work.pixels, work.image_pixels
+        )

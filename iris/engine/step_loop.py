@@ -85,8 +85,5 @@ class StepLoop(Loop):
         with self._register.changed:
             for lap in laps:
                 self._scheduler.cost.step.observe(lap.tokens, lap.seconds)
-            for work, _ in going:
-                work.steps_left -= 1
-                if work.steps_left == 0:
-                    self._scheduler.stepped(work.ticket_id)
+            self._scheduler.took_a_step([work for work, _ in going], time.monotonic())
             self._register.notify()

@@ -1,6 +1,6 @@
 import pytest
 
-from iris.engine.cost import CostModel, Line
+from iris.engine.cost import CostModel, Line, Pace
 
 
 def test_a_line_goes_through_both_measured_points():
@@ -37,3 +37,31 @@ def test_one_outlier_moves_a_prediction_by_a_tenth_of_its_excess():
 def test_a_picture_costs_its_passes_and_its_decode():
     cost = CostModel(encode=Line(), step=Line(per_unit_s=0.001), decode=Line(per_unit_s=1e-6))
     assert cost.picture_s(tokens=100, passes=2, steps_left=4, pixels=500_000) == pytest.approx(1.3)
+
+
+def test_the_pace_is_what_the_clock_says_of_predicted_work():
+    pace = Pace()
+    pace.begin(0.0)
+    for second in range(1, 60):
+        pace.work(0.5, float(second))
+    assert pace.value == pytest.approx(2.0, rel=0.01)
+
+
+def test_time_without_work_does_not_count():
+    pace = Pace()
+    for number in range(50):
+        start_s = 100.0 * number
+        pace.begin(start_s)
+        pace.work(0.6, start_s + 0.6)
+        pace.work(0.6, start_s + 1.2)
+        pace.end()
+        pace.work(0.6, start_s + 50.0)
+    assert pace.value == pytest.approx(1.0)
+
+
+def test_no_observation_moves_the_pace_beyond_reason():
+    pace = Pace()
+    pace.begin(0.0)
+    for second in range(1, 100):
+        pace.work(1e-9, 1000.0 * second)
+    assert pace.value <= 4.0

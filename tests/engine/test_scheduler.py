@@ -23,7 +23,7 @@ def some_work(
 def admit(scheduler, *works):
     for work in works:
         assert scheduler.offer(work, now_s=0.0).is_admitted
-        assert scheduler.encoded(work.ticket_id)
+        assert scheduler.encoded(work.ticket_id, 0.0)
 
 
 def run_to_end(scheduler):
@@ -100,7 +100,7 @@ def test_a_picture_that_is_still_being_encoded_does_not_run():
     assert scheduler.offer(some_work("a"), now_s=0.0).is_admitted
     assert scheduler.next_round(0.0) == []
     assert scheduler.num_waiting == 1
-    assert scheduler.encoded("a")
+    assert scheduler.encoded("a", 0.0)
     assert names(scheduler.next_round(0.0)) == ["a"]
 
 
@@ -108,7 +108,7 @@ def test_a_picture_removed_while_encoding_never_runs():
     scheduler = a_scheduler()
     scheduler.offer(some_work("a"), now_s=0.0)
     assert scheduler.remove("a")
-    assert not scheduler.encoded("a")
+    assert not scheduler.encoded("a", 0.0)
     assert scheduler.next_round(0.0) == []
 
 
@@ -154,7 +154,37 @@ def test_what_is_predicted_counts_what_goes_first():
     scheduler = a_scheduler()
     admit(scheduler, some_work("final", steps=50), some_work("preview", steps=4))
     assert scheduler.offer(some_work("b", steps=4), 0.0).predicted_s == pytest.approx(0.8)
-    assert scheduler.offer(some_work("c", steps=60), 0.0).predicted_s == pytest.approx(11.8)
+    assert scheduler.predict_s(some_work("b", steps=4), 0.0) == pytest.approx(1.2)
+
+
+def test_what_is_predicted_expects_as_much_shorter_work_as_came_of_late():
+    scheduler = a_scheduler()
+    for number in range(6):  # 3 s of work in 30 s
+        admit(scheduler, some_work(f"{number}", steps=5))
+        scheduler.remove(f"{number}")
+    longer, shorter = some_work("a", steps=9), some_work("b", steps=4)
+    assert scheduler.predict_s(longer, 0.0) == pytest.approx(0.9 / 0.9)
+    assert scheduler.predict_s(shorter, 0.0) == pytest.approx(0.4)
+    assert scheduler.predict_s(longer, 31.0) == pytest.approx(0.9)
+
+
+def test_nobody_is_promised_more_than_the_deadline():
+    scheduler = a_scheduler()
+    for number in range(30):
+        admit(scheduler, some_work(f"{number}", steps=5))
+        scheduler.remove(f"{number}")
+    offer = scheduler.offer(some_work("a", steps=10, deadline_at_s=1.2), 0.0)
+    assert offer.is_admitted
+    assert offer.predicted_s == pytest.approx(1.2)
+
+
+def test_predictions_follow_what_is_got_done_by_the_clock():
+    scheduler = a_scheduler()
+    admit(scheduler, some_work("a", steps=200))
+    before = scheduler.own_s(some_work("b", steps=10))
+    for number in range(1, 100):  # every step takes twice what was measured
+        scheduler.took_a_step(scheduler.next_round(0.2 * number), 0.2 * number)
+    assert scheduler.own_s(some_work("b", steps=10)) == pytest.approx(2 * before, rel=0.05)
 
 
 def test_a_picture_that_just_fits_its_deadline_is_never_turned_away_by_an_idle_engine():
@@ -185,7 +215,7 @@ def test_source_images_cost_their_encoding_until_they_are_encoded():
     scheduler = a_scheduler()
     scheduler.offer(some_work("a", image_pixels=500_000), now_s=0.0)
     assert scheduler.remaining_s() == pytest.approx(0.9)
-    scheduler.encoded("a")
+    scheduler.encoded("a", 0.0)
     assert scheduler.remaining_s() == pytest.approx(0.4)
 
 
