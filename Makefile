@@ -9,6 +9,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test lint format clean
+.PHONY: bento image image-test sbom
 .PHONY: bench-solo bench-mix bench-style bench-front bench-gpu
 .PHONY: mini-vae mini-text mini-data mini-train mini-refine mini-styles mini-eval mini-release
 
@@ -39,6 +40,29 @@ lint: $(INSTALLED) ## Check format, lint and types
 format: $(INSTALLED) ## Format the code and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# What is shipped. BACKEND is what builds and runs images: docker, podman, ... A CONTAINERIZE command,
+# called as COMMAND BENTO:TAG IMAGE:TAG, takes the place of `bentoml containerize`; it may leave an
+# image.env with the variables that later calls of BACKEND need.
+IMAGE ?= epithre-iris:$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' iris/__init__.py)
+CONTAINERIZE ?=
+BACKEND ?= $(if $(CONTAINERIZE),podman,docker)
+# uv, which locks the packages of a bento, does not read what pip is told
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+SHIP = PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH=.
+
+bento: $(INSTALLED) ## Build a bento: code, locked packages, exact models
+	$(SHIP) bentoml build
+
+image: $(INSTALLED) ## Build a bento and its image (IMAGE=name:tag, BACKEND=docker)
+	$(SHIP) python deploy/image/build_image.py --image $(IMAGE) --backend $(BACKEND) \
+		--containerize '$(CONTAINERIZE)'
+
+image-test: image ## Build the image, start it the hardened way and drive it
+	IMAGE=$(IMAGE) BACKEND=$(BACKEND) $(BIN)/pytest -m image tests/image
+
+sbom: $(INSTALLED) ## Write what a bento is made of to build/sbom.json (CycloneDX)
+	$(SHIP) python deploy/image/sbom.py --out build/sbom.json $(BENTO)
 
 # How the embedded model is made; the steps in this order. Each goes on where it was stopped, and what
 # has not been run here is taken from the model that is served. Work lies in models/iris-mini/runs;
@@ -101,5 +125,5 @@ bench-gpu: $(INSTALLED) ## FLUX.2-klein-4B with random weights on a GPU, beside 
 bench-front: $(INSTALLED) ## what the front adds to a picture
 	$(BENCH)/front.py
 
-clean: ## Remove the virtual environment and the caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+clean: ## Remove the virtual environment, the caches and what was built
+	rm -rf $(VENV) build image.env .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 
@@ -36,6 +37,7 @@ from iris.api.app import create_app
 from iris.api.fleet import Fleet
 from iris.api.log import configure_logging
 from iris.api.remote_engine import RemoteEngine
+from iris.api.single_call import SingleCall
 from iris.config import Settings
 from iris.devices import num_devices
 from iris.drain import Drain
@@ -53,17 +55,19 @@ from iris.jobs import (
     Job,
     Outcome,
     Quote,
+    Refusal,
 )
 from iris.store.bento import declare_models
+from iris.store.image import container_image
 from iris.store.importer import ensure_registered
-from iris.store.registry import load_registry
+from iris.store.pinned import served_registry
 from iris.welcome import welcome
 
 _log = logging.getLogger("iris")
 T = TypeVar("T")
 
 settings = Settings.from_env()
-registry = load_registry(settings.registry)
+registry = served_registry(settings.registry)
 ensure_registered(registry, progress=lambda line: print(line, flush=True))
 
 if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:  # only the process that starts the others
@@ -101,6 +105,7 @@ class IrisEngine:
         # Imported here so that the arbiter and the front never pay for torch.
         from iris.engine.engine import Engine
         from iris.engine.loader import (
+            choose_compiled,
             choose_device,
             choose_dtype,
             keep_memory,
@@ -130,8 +135,7 @@ class IrisEngine:
             max_running=settings.max_running,
             cache_bytes=settings.cache_mb << 20,
             stall_s=settings.stall_s,
-            compiled=settings.compile == "on"
-            or (settings.compile == "auto" and device.type == "cuda"),
+            compiled=choose_compiled(settings.compile, device),
             on_hang=_leave,
         )
         self._engine.start()
@@ -151,6 +155,17 @@ class IrisEngine:
     @bentoml.api
     async def collect(self, ticket_id: str, ctx: bentoml.Context) -> Outcome:
         """Wait for the picture; whoever stops waiting for it cancels it."""
+        return await self._collect(ticket_id, ctx)
+
+    @bentoml.api
+    async def run(self, job: Job, ctx: bentoml.Context) -> Refusal | Outcome:
+        """Both in one call, for where the next one may reach another engine."""
+        (answer,) = await asyncio.to_thread(self._engine.admit, [job])
+        if isinstance(answer, Refusal):
+            return answer
+        return await self._collect(answer.ticket_id, ctx)
+
+    async def _collect(self, ticket_id: str, ctx: bentoml.Context) -> Outcome:
         outcome = asyncio.wrap_future(self._engine.collect(ticket_id))
         try:
             while not outcome.done():
@@ -251,6 +266,22 @@ class OwnEveryPath:
             await Response()(scope, receive, send)
 
 
+def _dispatcher(engine: Callable[[int], Any]) -> RemoteEngine | Fleet:
+    """What hands jobs to the engines: over sockets of this host, or over somebody's network.
+
+    engine: the proxy of an engine by its number. BentoML makes it when it is first asked for.
+    """
+    if _services().get("iris_engine", "").startswith("http"):
+        return SingleCall(engine(0))  # one address, with who knows how many engines behind it
+    remotes = [RemoteEngine(engine(number)) for number in range(_NUM_ENGINES)]
+    return remotes[0] if len(remotes) == 1 else Fleet(remotes)
+
+
+def _services() -> dict[str, str]:
+    """Where BentoML has started the services, by name."""
+    return cast(dict[str, str], json.loads(os.environ.get("BENTOML_RUNNER_MAP", "{}")))
+
+
 def _depend_on_engines(cls: type[T]) -> type[T]:
     """Class decorator, below `@bentoml.service`: the front has every engine as an attribute.
 
@@ -263,6 +294,7 @@ def _depend_on_engines(cls: type[T]) -> type[T]:
 
 @bentoml.service(
     name=_FRONT,
+    image=container_image(),
     workers=1,
     traffic={"timeout": _TRAFFIC_TIMEOUT_S},
     # Ours say more, and BentoML's would carry raw paths, with whatever a client puts into them.
@@ -279,9 +311,7 @@ class EpithreIris:
         database = Database(settings.database_url)
         self._key_file, self._first_secret = ensure_first_key(database, settings.home)
         keys.ring = KeyRing(database)
-        engines = [getattr(self, f"engine_{number}") for number in range(_NUM_ENGINES)]
-        remotes = [RemoteEngine(engine.to_async) for engine in engines]
-        self._pictures = remotes[0] if len(remotes) == 1 else Fleet(remotes)
+        self._pictures = _dispatcher(lambda number: getattr(self, f"engine_{number}").to_async)
         app.state.dispatcher = self._pictures
 
     @bentoml.on_startup
@@ -306,8 +336,7 @@ class EpithreIris:
             await asyncio.sleep(0.2)
             with suppress(BackendUnavailable):
                 ready = (await app.state.dispatcher.health()).ready
-        services = json.loads(os.environ.get("BENTOML_RUNNER_MAP", "{}"))
-        url = services.get(_FRONT, "http://localhost:3000")
+        url = _services().get(_FRONT, "http://localhost:3000")
         print(welcome(url, self._key_file, self._first_secret), flush=True)
 
 

@@ -1,4 +1,4 @@
-"""The `iris` command: keys, models and settings.
+"""The `iris` command: keys, models, health and settings.
 
 Every command imports what it needs when it runs: listing keys must not load a model library.
 """
@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -74,6 +75,23 @@ def _parser() -> argparse.ArgumentParser:
     digest = models.add_parser("hash", help="the sha256 of a model folder, for the registry")
     digest.add_argument("folder", metavar="DIR", type=Path)
     digest.set_defaults(run=_models_hash)
+
+    health = rooms.add_parser("health", help="whether a service of this host takes pictures")
+    health.add_argument("--url", help="where it is; left out, where this environment starts one")
+    health.add_argument(
+        "--live", action="store_true", help="whether it is alive, which a starting one is too"
+    )
+    health.set_defaults(run=_health)
+
+    drain = rooms.add_parser("drain", help="wait until a service has no picture left to make")
+    drain.add_argument("--url", help="where it is; left out, where this environment starts one")
+    drain.add_argument(
+        "--settle", type=float, default=0, metavar="S", help="seconds to wait before the first look"
+    )
+    drain.add_argument(
+        "--timeout", type=float, default=300, metavar="S", help="seconds to wait after it"
+    )
+    drain.set_defaults(run=_drain)
 
     config = rooms.add_parser("config", help="the settings in effect")
     config.set_defaults(run=_config)
@@ -168,6 +186,20 @@ def _models_hash(arguments: argparse.Namespace) -> None:
     print(folder_sha256(arguments.folder))
 
 
+def _health(arguments: argparse.Namespace) -> None:
+    from iris.probe import ask, own_url
+
+    url = arguments.url or own_url()
+    print(ask(f"{url.rstrip('/')}/{'livez' if arguments.live else 'readyz'}"))
+
+
+def _drain(arguments: argparse.Namespace) -> None:
+    from iris.probe import own_url, wait_until_idle
+
+    time.sleep(arguments.settle)
+    wait_until_idle((arguments.url or own_url()).rstrip("/"), arguments.timeout, _progress)
+
+
 def _config(arguments: argparse.Namespace) -> None:
     for name, value in dataclasses.asdict(Settings.from_env()).items():
         shown = _without_password(value) if name == "database_url" else value
@@ -199,9 +231,9 @@ def _database() -> Iterator[Database]:
 
 
 def _registry() -> Registry:
-    from iris.store.registry import load_registry
+    from iris.store.pinned import served_registry
 
-    return load_registry(Settings.from_env().registry)
+    return served_registry(Settings.from_env().registry)
 
 
 def _progress(line: str) -> None:

@@ -56,7 +56,7 @@ class Settings:
         values: dict[str, object] = {
             "home": home,
             "database_url": given.get("IRIS_DATABASE_URL") or f"sqlite:///{home / 'iris.db'}",
-            "registry": Path(given.get("IRIS_REGISTRY") or _REGISTRY).expanduser().absolute(),
+            "registry": _path(given.get("IRIS_REGISTRY") or DEFAULT_REGISTRY),
         }
         for key, field in fields.items():
             if field.name not in values and key in given:
@@ -84,7 +84,7 @@ class Settings:
                 )
 
 
-_REGISTRY = Path(__file__).resolve().parent.parent / "models" / "registry.toml"
+DEFAULT_REGISTRY = Path(__file__).resolve().parent.parent / "models" / "registry.toml"
 # Every admitted picture holds one of the 100 connections that BentoML keeps between the two
 # processes, and admitting and cancelling need some as well.
 _RANGES: tuple[tuple[str, float, float], ...] = (
@@ -106,6 +106,10 @@ _CHOICES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("compile", ("auto", "on", "off")),
     ("log_level", ("DEBUG", "INFO", "WARNING", "ERROR")),
 )
+
+
+def _path(name: str | Path) -> Path:
+    return Path(name).expanduser().absolute()
 
 
 def _parse(key: str, text: str, kind: type) -> object:

@@ -26,7 +26,8 @@ ROOMS: dict[str, frozenset[str]] = {
     "welcome": frozenset(),
     "drain": frozenset(),
     "devices": frozenset(),
-    "cli": frozenset({"store", "accounts", "config", "errors", "catalog"}),
+    "probe": frozenset({"errors"}),
+    "cli": frozenset({"probe", "store", "accounts", "config", "errors", "catalog"}),
 }
 BENTOML = ("bentoml", "_bentoml_sdk", "_bentoml_impl", "bentoml_cli")
 TORCH = (

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from sqlalchemy import URL, Connection, Engine, MetaData, create_engine, event, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy import URL, MetaData, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError
 from sqlalchemy.orm import DeclarativeBase, Session
-from sqlalchemy.pool import ConnectionPoolEntry
 
+from iris.accounts.postgresql import open_server
+from iris.accounts.sqlite import open_file
 from iris.errors import ConfigError
 
-BUSY_TIMEOUT_S = 10.0  # how long one writer waits for another
+_ALLOWED = (
+    "Use sqlite:////absolute/path/iris.db, or postgresql://USER:PASSWORD@HOST/NAME where several "
+    "services share one database."
+)
 
 
 class Base(DeclarativeBase):
@@ -35,33 +34,26 @@ class Base(DeclarativeBase):
 
 
 class Database:
-    """Reading and writing transactions on one SQLite file.
+    """Reading and writing transactions on one SQLite file or one PostgreSQL database.
 
-    WAL lets readers go on beside the one writer; `synchronous=FULL` makes a commit survive a power
-    cut; a write takes the write lock at its start (BEGIN IMMEDIATE), because a transaction that
-    reads first and writes later can only fail, not wait, when another writer was faster.
-    Safe to share between threads; every process makes its own.
+    A write holds the one write lock from its start to its end, so what it reads stays true until
+    what it writes is kept. Safe to share between threads; every process makes its own.
     """
 
     def __init__(self, url: str) -> None:
-        """Open the database, making file, folder and tables where they are missing.
+        """Open the database, making its tables, and a SQLite file, where they are missing.
 
         Raises:
-            ConfigError: the URL is not one of a SQLite file, or the file cannot be used.
+            ConfigError: the URL is none of these, or what it names cannot be used.
         """
         parsed = _parse(url)
-        path = Path(str(parsed.database))
+        is_file = parsed.get_backend_name() == "sqlite"
         try:
-            _make_private_file(path)
-            self._engine = _engine(parsed)
-            _use_wal(self._engine)
+            self._engine = open_file(parsed) if is_file else open_server(parsed)
             with self.write() as session:
                 Base.metadata.create_all(session.connection())
         except (OSError, DatabaseError) as error:
-            raise ConfigError(
-                f"IRIS_DATABASE_URL: {path} cannot be used as the database "
-                f"({_cause(error)}). Name a file that this user can write."
-            ) from error
+            raise _unusable(parsed, error) from error
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -86,69 +78,35 @@ class Database:
 
 
 def _parse(url: str) -> URL:
-    allowed = "Use sqlite:////absolute/path/iris.db; another database is not supported yet."
     try:
         parsed = make_url(url)
     except ArgumentError:
         # the text is repeated nowhere here: it may hold a password in more than one place
-        raise ConfigError(f"IRIS_DATABASE_URL is not a database URL. {allowed}") from None
-    if parsed.get_backend_name() != "sqlite" or parsed.get_driver_name() != "pysqlite":
+        raise ConfigError(f"IRIS_DATABASE_URL is not a database URL. {_ALLOWED}") from None
+    name, driver = parsed.get_backend_name(), parsed.drivername.partition("+")[2]
+    if (name, driver) in (("postgresql", ""), ("postgresql", "psycopg")):
+        if not parsed.database:
+            raise ConfigError(f"IRIS_DATABASE_URL does not name a database. {_ALLOWED}")
+        return parsed
+    if (name, driver) not in (("sqlite", ""), ("sqlite", "pysqlite")):
         raise ConfigError(
-            f"IRIS_DATABASE_URL={parsed.drivername}:... is not a SQLite file. {allowed}"
+            f"IRIS_DATABASE_URL={parsed.drivername}:... is not SQLite or PostgreSQL. {_ALLOWED}"
         )
     if parsed.database in (None, "", ":memory:") or parsed.query:
         # a database in memory would be another one in every process
-        raise ConfigError(f"IRIS_DATABASE_URL does not name a plain file. {allowed}")
+        raise ConfigError(f"IRIS_DATABASE_URL does not name a plain file. {_ALLOWED}")
     return parsed
 
 
-def _make_private_file(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # SQLite gives its -wal and -shm files the mode of this one
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-
-
-def _engine(url: URL) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-        connection.isolation_level = None  # BEGIN is ours, below
-        for pragma in ("PRAGMA synchronous=FULL", "PRAGMA foreign_keys=ON"):
-            try:
-                connection.cursor().execute(pragma)
-            except sqlite3.Error as error:  # not wrapped by SQLAlchemy at this point
-                raise DatabaseError(pragma, None, error) from error
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        write = connection.get_execution_options().get("iris_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-    return engine
-
-
-def _use_wal(engine: Engine) -> None:
-    # The mode is kept in the file. Changing it does not wait for other connections as a write
-    # does, so processes that start together have to ask again.
-    deadline = time.monotonic() + BUSY_TIMEOUT_S
-    raw = engine.raw_connection()
-    try:
-        cursor = raw.cursor()
-        while True:
-            try:
-                cursor.execute("PRAGMA journal_mode=WAL")
-                break
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                    raise DatabaseError("PRAGMA journal_mode=WAL", None, error) from error
-                time.sleep(0.01)
-        cursor.close()
-    finally:
-        raw.close()
-
-
-def _cause(error: OSError | DatabaseError) -> str:
-    if isinstance(error, OSError):
-        return str(error.strerror)
-    return str(error.orig)
+def _unusable(url: URL, error: OSError | DatabaseError) -> ConfigError:
+    cause = str(error.strerror) if isinstance(error, OSError) else " ".join(str(error.orig).split())
+    if url.get_backend_name() == "sqlite":
+        return ConfigError(
+            f"IRIS_DATABASE_URL: {url.database} cannot be used as the database ({cause}). Name a "
+            "file that this user can write."
+        )
+    return ConfigError(
+        f"IRIS_DATABASE_URL: the database {url.database} on {url.host} cannot be used ({cause}). "
+        "See that the server runs, that it can be reached from here, and that the user may create "
+        "tables there."
+    )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -77,39 +77,46 @@ class RemoteEngine:
         try:
             return self._quote.validate_python(await self._engine.quote(without_pixels(job)))
         except Exception as error:
-            raise _unreachable(error) from None
+            raise unreachable(error) from None
 
     async def admit(self, job: Job) -> Ticket:
         """A ticket for the job; a refusal is raised as what it means for the client."""
         answer = await self._admitted(job)
         if isinstance(answer, Refusal):
-            raise _ERRORS[answer.code](answer.message, retry_after_s=answer.retry_after_s)
+            raise refused(answer)
         return answer
 
     async def collect(self, ticket: Ticket) -> Picture:
         """Wait for the picture; cancelling the task cancels it in the engine."""
-        self._num_awaited += 1
-        self._is_idle.clear()
-        try:
-            outcome = self._outcome.validate_python(await self._engine.collect(ticket.ticket_id))
-        except asyncio.CancelledError:
-            self._background(self._cancel(ticket.ticket_id))
-            raise
-        except Exception as error:
-            raise _unreachable(error) from None
-        finally:
-            self._num_awaited -= 1
-            if not self._num_awaited:
-                self._is_idle.set()
-        if isinstance(outcome, Failure):
-            raise _ERRORS[outcome.code](outcome.message)
-        return outcome
+        with self._awaited():
+            try:
+                outcome = self._outcome.validate_python(
+                    await self._engine.collect(ticket.ticket_id)
+                )
+            except asyncio.CancelledError:
+                self._background(self._cancel(ticket.ticket_id))
+                raise
+            except Exception as error:
+                raise unreachable(error) from None
+        return delivered(outcome)
 
     async def health(self) -> EngineHealth:
         try:
             return self._health.validate_python(await self._engine.health())
         except Exception:
             raise BackendUnavailable("The engine does not answer.") from None
+
+    @contextmanager
+    def _awaited(self) -> Iterator[None]:
+        """While the context is open, somebody waits for a picture that has been admitted."""
+        self._num_awaited += 1
+        self._is_idle.clear()
+        try:
+            yield
+        finally:
+            self._num_awaited -= 1
+            if not self._num_awaited:
+                self._is_idle.set()
 
     async def _admitted(self, job: Job) -> Admission:
         """The engine's answer, unless it is silent: a socket can be open with nobody behind it."""
@@ -118,7 +125,7 @@ class RemoteEngine:
         try:
             await asyncio.wait((admission, silence), return_when=asyncio.FIRST_COMPLETED)
             if not admission.done():
-                raise _unreachable(TimeoutError())
+                raise unreachable(TimeoutError())
             return admission.result()
         finally:
             silence.cancel()
@@ -147,7 +154,7 @@ class RemoteEngine:
         try:
             (answer,) = await admit([job])
         except Exception as error:
-            raise _unreachable(error) from None
+            raise unreachable(error) from None
         return self._admission.validate_python(answer)
 
     async def _give_back(self, admission: asyncio.Future[Admission]) -> None:
@@ -171,6 +178,19 @@ class RemoteEngine:
         task.add_done_callback(self._tasks.discard)
 
 
-def _unreachable(error: Exception) -> BackendUnavailable:
+def refused(refusal: Refusal) -> IrisError:
+    """What a refusal means for the client."""
+    return _ERRORS[refusal.code](refusal.message, retry_after_s=refusal.retry_after_s)
+
+
+def delivered(outcome: Outcome) -> Picture:
+    """The picture; a failure is raised as what it means for the client."""
+    if isinstance(outcome, Failure):
+        raise _ERRORS[outcome.code](outcome.message)
+    return outcome
+
+
+def unreachable(error: Exception) -> BackendUnavailable:
+    """The same as an error for the client; the log says what it was."""
     _log.error("the engine did not answer: %s", type(error).__name__)
     return BackendUnavailable("The engine is not there right now. Try again shortly.")

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import json
+import logging
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,8 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from iris.errors import StoreError
+
+_log = logging.getLogger("iris")
 
 # What the published klein checkpoints use; they carry no file that says so.
 # Source: Flux2KleinPipeline.__call__, text_encoder_out_layers and max_sequence_length.
@@ -93,6 +98,19 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     abilities = torch.cpu.get_capabilities()
     is_fast = abilities.get("avx512_bf16", False) or abilities.get("amx_bf16", False)
     return torch.bfloat16 if is_fast else torch.float32
+
+
+def choose_compiled(setting: str, device: torch.device) -> bool:
+    """`auto` means on CUDA, if there is the C compiler that torch's own compiler calls there.
+
+    An image for production has none, and what cannot be compiled runs as it is.
+    """
+    if setting != "auto" or device.type != "cuda":
+        return setting == "on"
+    has_compiler = bool(os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang"))
+    if not has_compiler:
+        _log.warning("nothing is compiled: there is no gcc or clang, and CC names none")
+    return has_compiler
 
 
 def load_components(folder: Path, device: torch.device, dtype: torch.dtype) -> Components:

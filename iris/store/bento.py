@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from iris.errors import StoreError
 from iris.store.digest import BENTO_FILE, ModelFile
-from iris.store.registry import Registry, StyleEntry
+from iris.store.registry import Registry
 
 if TYPE_CHECKING:
     from bentoml.models import BentoModel
 
+BENTO_DESCRIPTION = "bento.yaml"  # in the folder of a bento, beside `src`
 _STAGING_PREFIX = "iris-import-"
 
 T = TypeVar("T")
@@ -33,6 +34,7 @@ class StoredModel:
     path: Path
     labels: Mapping[str, str]
     sizes: Mapping[str, int]  # bytes of every file, by path
+    description: str
 
 
 def store_path() -> Path:
@@ -43,6 +45,37 @@ def store_path() -> Path:
     from bentoml._internal.configuration.containers import BentoMLContainer
 
     return Path(BentoMLContainer.model_store.get()._path)
+
+
+def use_models_of(bento_folder: Path) -> None:
+    """From now on the store is the bento's own, where it carries its models as in a container.
+
+    BentoML does so when it loads the bento; a command beside it does not go through BentoML.
+    """
+    from bentoml._internal.configuration.containers import BentoMLContainer
+    from bentoml._internal.models import ModelStore
+
+    models = bento_folder / "models"
+    if models.is_dir() and any(models.iterdir()):
+        BentoMLContainer.model_store.set(ModelStore(models))
+
+
+def tags_of(bento_folder: Path) -> list[str]:
+    """The models that a bento was built with, in the order in which its services declare them.
+
+    Raises:
+        StoreError: its bento.yaml cannot be read.
+    """
+    from bentoml._internal.bento.bento import BaseBentoInfo
+
+    path = bento_folder / BENTO_DESCRIPTION
+    try:
+        with path.open(encoding="utf-8") as stream:
+            return [str(model.tag) for model in BaseBentoInfo.from_yaml_file(stream).all_models]
+    except Exception as error:  # YAML, cattrs and BentoML each have their own
+        raise StoreError(
+            f"{path} cannot be read as a bento's description. Build the bento again."
+        ) from error
 
 
 def find(tag: str) -> StoredModel | None:
@@ -62,13 +95,14 @@ def find(tag: str) -> StoredModel | None:
     try:
         info = Model.from_path(path).info
         sizes: Any = info.metadata.get("files")
+        description = str(info.metadata.get("description", ""))
     except Exception as error:  # YAML, cattrs and BentoML each have their own
         raise _unusable(tag, path, f"its {BENTO_FILE} cannot be read") from error
     if str(info.tag) != tag:
         raise _unusable(tag, path, f"its {BENTO_FILE} says {info.tag}")
     if not isinstance(sizes, dict):
         raise _unusable(tag, path, "it was not put there by `iris models import`")
-    return StoredModel(tag, path, dict(info.labels), sizes)
+    return StoredModel(tag, path, dict(info.labels), sizes, description)
 
 
 def stage(
@@ -138,17 +172,16 @@ def lock_path() -> Path:
 
 
 def bento_models(registry: Registry) -> dict[str, BentoModel]:
-    """Every registered model under the name of a class attribute: model_base, model_style_<name>.
+    """Every registered model by the name of an attribute: model_base, model_style_000_<name>, ...
 
-    They are references, which need not be in the store yet.
+    They are references, which need not be in the store yet. A bento lists them by these names, so
+    the numbers keep the order of the registry.
     """
     from bentoml.models import BentoModel
 
-    return {
-        f"model_style_{entry.name.replace('-', '_')}"
-        if isinstance(entry, StyleEntry)
-        else "model_base": BentoModel(entry.tag)
-        for entry in registry.entries
+    return {"model_base": BentoModel(registry.base.tag)} | {
+        f"model_style_{number:03}_{style.name.replace('-', '_')}": BentoModel(style.tag)
+        for number, style in enumerate(registry.styles)
     }
 
 

@@ -102,8 +102,8 @@ def test_processes_that_start_together_all_open_the_same_new_database(url: str) 
         ("sqlite://", "does not name a plain file"),
         ("sqlite:///:memory:", "does not name a plain file"),
         ("sqlite:////tmp/x.db?mode=memory", "does not name a plain file"),
-        ("sqlite+aiosqlite:////tmp/x.db", "is not a SQLite file"),
-        ("postgresql://iris:hunter2@db/iris", "is not a SQLite file"),
+        ("sqlite+aiosqlite:////tmp/x.db", "is not SQLite or PostgreSQL"),
+        ("mysql://iris:hunter2@db/iris", "is not SQLite or PostgreSQL"),
     ],
 )
 def test_another_kind_of_url_is_refused_by_its_key(url: str, said: str) -> None:
@@ -115,8 +115,9 @@ def test_another_kind_of_url_is_refused_by_its_key(url: str, said: str) -> None:
 
 def test_a_password_in_a_refused_url_is_never_shown() -> None:
     for url in (
-        "postgresql://iris:hunter2@db/iris",
-        "postgresql://db/iris?password=hunter2",
+        "mysql://iris:hunter2@db/iris",
+        "postgresql://iris:hunter2@127.0.0.1:9/iris",
+        "postgresql://127.0.0.1:9/iris?password=hunter2",
         "sqlite:////tmp/x.db?password=hunter2",
         "no scheme iris:hunter2@db",
     ):

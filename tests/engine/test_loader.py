@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from iris.engine.loader import choose_device, choose_dtype, load_components
+from iris.engine.loader import choose_compiled, choose_device, choose_dtype, load_components
 from iris.errors import StoreError
 
 CPU = torch.device("cpu")
@@ -95,6 +95,29 @@ def test_the_text_encoder_ends_where_nothing_more_is_taken_from_it(fine):
     components, _ = fine
     assert len(components.text_encoder.layers) == max(components.text_layers)
     assert components.text_encoder.config.num_hidden_layers > max(components.text_layers)
+
+
+@pytest.mark.parametrize(
+    ("setting", "device", "programs", "cc", "compiled"),
+    [
+        ("auto", "cuda", {"gcc"}, None, True),
+        ("auto", "cuda", {"clang"}, None, True),
+        ("auto", "cuda", set(), "/opt/cc", True),
+        ("auto", "cuda", set(), None, False),
+        ("auto", "cpu", {"gcc"}, None, False),
+        ("on", "cpu", {"gcc"}, None, True),
+        ("on", "cuda", set(), None, True),  # asked for: what is missing is told by the compiler
+        ("off", "cuda", {"gcc"}, None, False),
+    ],
+)
+def test_auto_compiles_on_cuda_where_there_is_a_compiler(
+    setting, device, programs, cc, compiled, monkeypatch
+):
+    monkeypatch.setattr(shutil, "which", lambda name: name if name in programs else None)
+    monkeypatch.delenv("CC", raising=False)
+    if cc is not None:
+        monkeypatch.setenv("CC", cc)
+    assert choose_compiled(setting, torch.device(device)) is compiled
 
 
 PAGES = """

@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.serve.conftest import BENTOML, CHECKOUT, body, picture
+from tests.serve.conftest import body, picture
 
 pytestmark = pytest.mark.serve
 
@@ -347,22 +347,3 @@ def test_a_bad_setting_stops_the_start_and_names_it(start):
     assert server.process.wait(60) != 0
     assert "IRIS_MAX_RUNNING" in server.log
     assert "many" in server.log
-
-
-def test_a_built_bento_serves_the_same(start, tmp_path_factory):
-    home = tmp_path_factory.mktemp("built")
-    env = {**os.environ, "BENTOML_HOME": str(home), "IRIS_HOME": str(home / "iris")}
-    built = subprocess.run(
-        [BENTOML, "build", "--output", "tag"],
-        cwd=CHECKOUT,
-        env=env,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=300,
-    ).stdout
-    tag = built.strip().split("__tag__:")[1]
-    server = start(tag, bentoml_home=home)
-    with server.client() as client:
-        reply = client.post("/v1/images/generations", json=body())
-    assert reply.status_code == 200

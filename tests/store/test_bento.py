@@ -86,8 +86,8 @@ def test_attributes_are_named_after_the_entries(models: Any, bento_home: Path) -
     declared = bento.bento_models(registry)
     assert {name: str(model.tag) for name, model in declared.items()} == {
         "model_base": "tiny-base:1.0.0",
-        "model_style_anime": "tiny-lora-anime:1.0.0",
-        "model_style_ink_2": "tiny-lora-ink-2:1.0.0",
+        "model_style_000_anime": "tiny-lora-anime:1.0.0",
+        "model_style_001_ink_2": "tiny-lora-ink-2:1.0.0",
     }
 
 

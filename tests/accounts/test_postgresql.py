@@ -1,0 +1,178 @@
+"""The promises of the SQLite file, kept by a real PostgreSQL server."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import secrets
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import InternalError
+
+from iris.accounts.db import Database
+from iris.accounts.first_key import ensure_first_key
+from iris.accounts.keys import KeyRing, create_key, list_keys, revoke_key
+from iris.errors import BackendUnavailable, ConfigError, Unauthenticated
+from tests.accounts.postgres import PASSWORD, Postgres, running_postgres
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def url(server: Postgres) -> str:
+    """A database of its own for every test."""
+    return _new_database(server, "")
+
+
+def _new_database(server: Postgres, options: str) -> str:
+    name = f"iris_{secrets.token_hex(4)}"
+    database = Database(server.url())
+    with database._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        # AUTOCOMMIT: a database cannot be made inside a transaction
+        connection.execute(text("SET default_transaction_read_only = off"))
+        connection.execute(text(f"CREATE DATABASE {name} {options}"))
+    database.close()
+    return server.url(name)
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    database = Database(url)
+    yield database
+    database.close()
+
+
+def test_an_exception_in_a_write_leaves_nothing_behind(database: Database) -> None:
+    def halfway() -> None:
+        with database.write() as session:
+            session.execute(text("CREATE TABLE half (x INTEGER)"))
+            raise RuntimeError("halfway")
+
+    with pytest.raises(RuntimeError, match="halfway"):
+        halfway()
+    with database.read() as session:
+        assert session.scalar(text("SELECT count(*) FROM pg_tables WHERE tablename='half'")) == 0
+
+
+def test_parallel_read_then_write_transactions_lose_no_update(database: Database) -> None:
+    with database.write() as session:
+        session.execute(text("CREATE TABLE counter (value INTEGER)"))
+        session.execute(text("INSERT INTO counter VALUES (0)"))
+
+    def count() -> None:
+        for _ in range(20):
+            with database.write() as session:
+                value = session.scalar(text("SELECT value FROM counter"))
+                session.execute(text("UPDATE counter SET value = :v"), {"v": int(value or 0) + 1})
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with database.read() as session:
+        assert session.scalar(text("SELECT value FROM counter")) == 80
+
+
+def test_a_read_sees_one_state_and_waits_for_no_writer(database: Database) -> None:
+    with database.write() as session:
+        session.execute(text("CREATE TABLE seen (x INTEGER)"))
+    count = text("SELECT count(*) FROM seen")
+    with database.read() as reader:
+        before = reader.scalar(count)
+        with database.write() as writer:
+            writer.execute(text("INSERT INTO seen VALUES (1)"))
+            assert reader.scalar(count) == before
+        assert reader.scalar(count) == before  # committed meanwhile, by another
+    with database.read() as reader:
+        assert reader.scalar(count) == 1
+
+
+def test_a_read_cannot_write(database: Database) -> None:
+    with database.read() as session, pytest.raises(InternalError, match="read-only"):
+        session.execute(text("CREATE TABLE sneaked_in (x INTEGER)"))
+
+
+def _open(url: str, home: Path, results: object) -> None:
+    database = Database(url)
+    _, secret = ensure_first_key(database, home)
+    database.close()
+    results.put(secret is not None)  # type: ignore[attr-defined]
+
+
+def test_services_that_start_together_share_one_new_database(url: str, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    homes = [tmp_path / str(number) for number in range(4)]
+    processes = [context.Process(target=_open, args=(url, home, results)) for home in homes]
+    for process in processes:
+        process.start()
+    outcomes = [results.get(timeout=30) for _ in processes]
+    for process in processes:
+        process.join()
+    assert sorted(outcomes) == [False, False, False, True]  # one of them made the first key
+
+
+def test_a_key_that_one_service_makes_and_revokes_counts_for_another(
+    database: Database, url: str
+) -> None:
+    other = Database(url)
+    try:
+        key, secret = create_key(database, "shop", is_test=False)
+        assert asyncio.run(KeyRing(other).authenticate(secret)) == key
+        revoke_key(other, key.id)
+        (record,) = list_keys(database)
+        assert record.revoked_at is not None
+        with pytest.raises(Unauthenticated):
+            asyncio.run(KeyRing(database).authenticate(secret))
+    finally:
+        other.close()
+
+
+def test_an_old_database_without_an_encoding_will_do(server: Postgres) -> None:
+    options = "ENCODING SQL_ASCII LOCALE 'C' TEMPLATE template0"
+    database = Database(_new_database(server, options))
+    try:
+        create_key(database, "Kedai Kopi é", is_test=True)
+        assert [record.key.name for record in list_keys(database)] == ["Kedai Kopi é"]
+    finally:
+        database.close()
+
+
+def test_a_restart_of_the_server_is_survived(server: Postgres, database: Database) -> None:
+    _, secret = create_key(database, "shop", is_test=True)
+    server.stop()
+    with pytest.raises(BackendUnavailable):
+        asyncio.run(KeyRing(database).authenticate(secret))
+    server.start()
+    assert asyncio.run(KeyRing(database).authenticate(secret)).name == "shop"
+
+
+@pytest.mark.parametrize(
+    "change", [{"password": "wrong-one"}, {"database": "nowhere"}, {"user": "nobody"}]
+)
+def test_a_server_that_refuses_is_named_without_the_password(
+    change: dict[str, str], server: Postgres
+) -> None:
+    with pytest.raises(ConfigError, match="IRIS_DATABASE_URL: the database") as caught:
+        Database(server.url(**change))
+    for word in (PASSWORD, "wrong-one"):
+        assert word not in caught.value.message
+
+
+def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="See that the server runs"):
+        Database(f"postgresql+psycopg://iris:{PASSWORD}@/iris?host={tmp_path}")
+
+
+def test_a_url_without_a_database_is_refused() -> None:
+    with pytest.raises(ConfigError, match="does not name a database"):
+        Database("postgresql://iris@db")
