@@ -13,10 +13,10 @@ import argparse
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean, quantiles
 
-from iris.engine.cost import CostModel, Line
+from iris.engine.cost import CostModel, Line, Pace
 from iris.engine.scheduler import Scheduler, Work
 
 PREVIEW_PX = 768 * 768
@@ -100,7 +100,10 @@ def simulate(cost: CostModel, load: float, num_pictures: int, seed: int = 1) -> 
     load: seconds of work that come in each second.
     """
     chance = random.Random(seed)  # noqa: S311  (no secret)
-    scheduler = Scheduler(cost, max_waiting=MAX_WAITING, max_running=MAX_RUNNING)
+    # with a pace of its own, which it learns
+    scheduler = Scheduler(
+        replace(cost, pace=Pace()), max_waiting=MAX_WAITING, max_running=MAX_RUNNING
+    )
     outcome = Outcome()
     kinds = chance.choices(MIX, [kind.share for kind in MIX], k=num_pictures)
     pauses = (chance.expovariate(load / mean_s(cost)) for _ in kinds)
@@ -117,19 +120,18 @@ def simulate(cost: CostModel, load: float, num_pictures: int, seed: int = 1) -> 
             ticket_id = str(outcome.num_asked)
             outcome.num_asked += 1
             if scheduler.offer(_work(ticket_id, kind, now_s), now_s).is_admitted:
-                scheduler.encoded(ticket_id)
+                scheduler.encoded(ticket_id, now_s)
                 asked[ticket_id] = (next_s, kind)
             else:
                 outcome.num_refused += 1
         decoded = scheduler.next_decode(now_s)
         works = scheduler.next_round(now_s)
         now_s += cost.step.predict_s(sum(work.tokens for work in works)) if works else 0.0
-        for work in works:
-            work.steps_left -= 1
-            if work.steps_left == 0:
-                scheduler.stepped(work.ticket_id)
+        if works:
+            scheduler.took_a_step(works, now_s)
         if decoded is not None:
             now_s += cost.decode.predict_s(decoded.pixels)
+            scheduler.decoded(decoded, now_s)
             scheduler.remove(decoded.ticket_id)
             asked_s, kind = asked.pop(decoded.ticket_id)
             if kind is PREVIEW:
