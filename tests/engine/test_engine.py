@@ -148,9 +148,9 @@ def test_usage_counts_the_models_own_tokens(engine):
 
 def test_a_cancelled_picture_leaves_at_the_next_step_and_frees_its_place(engine, brake):
     (gone,) = admit(engine, a_job(request_id="gone", num_inference_steps=50))
+    assert brake.entered.wait(10)  # it is in its first step, before a shorter one comes
     (stays,) = admit(engine, a_job(request_id="stays"))
     outcome = engine.collect(gone)
-    assert brake.entered.wait(10)
     engine.cancel(gone)
     brake.released.set()
     assert isinstance(outcome.result(10), Failure)
