@@ -21,7 +21,7 @@ from iris.engine.cost import CostModel
 
 # On the work ahead: what would just make its deadline is better refused at once than at the
 # deadline. Not on a picture's own work, or one that just fits would be told to come back for ever.
-_MARGIN = 1.1
+_MARGIN = 1.2
 _AGEING = 0.02  # seconds of work that a second of waiting is worth
 _OVERHEAD = 0.1  # of a pass, at most, is what it costs whatever is in it
 # Times a picture's own work, kept free for shorter ones; at most half of what its deadline leaves.

@@ -119,7 +119,7 @@ def test_work_that_cannot_meet_its_deadline_is_told_when_it_could():
     offer = scheduler.offer(late, now_s=0.0)
     assert not offer.is_admitted
     wait_s = offer.retry_after_s
-    assert wait_s == pytest.approx(1.5)  # 5 s ahead and a tenth, 1 s of its own, 2 s kept free
+    assert wait_s == pytest.approx(2.0)  # 5 s ahead and a fifth, 1 s of its own, 2 s kept free
     assert scheduler.num_waiting == 1
     for work in scheduler.next_round(0.0):
         work.steps_left -= round(wait_s * 10)
