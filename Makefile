@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test lint format clean
 .PHONY: bento image image-test sbom
-.PHONY: bench-solo bench-mix bench-style bench-front bench-gpu
+.PHONY: bench-solo bench-mix bench-style bench-front bench-gpu bench-accounts soak
 .PHONY: mini-vae mini-text mini-data mini-train mini-refine mini-styles mini-eval mini-release
 
 help: ## List the targets
@@ -124,6 +124,13 @@ bench-gpu: $(INSTALLED) ## FLUX.2-klein-4B with random weights on a GPU, beside 
 
 bench-front: $(INSTALLED) ## what the front adds to a picture
 	$(BENCH)/front.py
+
+bench-accounts: $(INSTALLED) ## what money costs: a hold and its capture, paid requests a second
+	$(BENCH)/accounts.py
+
+KILLS ?= 1000
+soak: $(INSTALLED) ## kill the service at random moments (KILLS=1000) and check the money
+	$(BENCH)/soak.py --kills $(KILLS)
 
 clean: ## Remove the virtual environment, the caches and what was built
 	rm -rf $(VENV) build image.env .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -33,6 +33,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from iris.accounts.db import Database
 from iris.accounts.first_key import ensure_first_key
 from iris.accounts.keys import Key, KeyRing
+from iris.accounts.ledger import Ledger
+from iris.accounts.limits import Limits
 from iris.api.app import create_app
 from iris.api.fleet import Fleet
 from iris.api.log import configure_logging
@@ -309,8 +311,13 @@ class EpithreIris:
     def __init__(self) -> None:
         configure_logging(settings.log_level)
         database = Database(settings.database_url)
-        self._key_file, self._first_secret = ensure_first_key(database, settings.home)
+        self._key_file, self._first_secret = ensure_first_key(
+            database, settings.home, Limits.of_new_keys(settings)
+        )
         keys.ring = KeyRing(database)
+        app.state.ledger = Ledger(
+            database, settings.home, max_outcome_bytes=settings.replay_mb << 20
+        )
         self._pictures = _dispatcher(lambda number: getattr(self, f"engine_{number}").to_async)
         app.state.dispatcher = self._pictures
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import httpx
 from machine import facts
 from PIL import Image
-from server import CHECKOUT, RESULTS, Server
+from server import CHECKOUT, NO_LIMITS, RESULTS, Server
 
 from iris.images.encode import encode_picture
 from iris.jobs import Pixels
@@ -39,6 +39,8 @@ from PIL import Image
 from iris.accounts.db import Database
 from iris.accounts.first_key import ensure_first_key
 from iris.accounts.keys import KeyRing
+from iris.accounts.ledger import Ledger
+from iris.accounts.limits import Limits
 from iris.api.app import create_app
 from iris.config import Settings
 from iris.images.decode import Decoder
@@ -56,11 +58,12 @@ class NoOp:
 
 settings = Settings.from_env()
 database = Database(settings.database_url)
-ensure_first_key(database, settings.home)
+ensure_first_key(database, settings.home, Limits.of_new_keys(settings))
 app = create_app(
     settings, load_registry(settings.registry).catalog(), keys=KeyRing(database),
     decoder=Decoder(settings), dispatcher_source=NoOp,
 )
+app.state.ledger = Ledger(database, settings.home)
 uvicorn.run(app, port=int(sys.argv[2]), log_level="warning", access_log=False)
 """
 
@@ -130,7 +133,7 @@ def main() -> None:
             encode_picture(pixels, format="png", compression=None, text={})
             times.append(time.perf_counter() - begun)
         result["of it PNG"] = percentiles(times)
-        env = {**os.environ, "IRIS_HOME": str(home / "noop"), "IRIS_METRICS_BIND": ""}
+        env = {**os.environ, **NO_LIMITS, "IRIS_HOME": str(home / "noop"), "IRIS_METRICS_BIND": ""}
         (home / "noop").mkdir()
         no_op = subprocess.Popen(  # noqa: S603
             [sys.executable, "-c", NO_OP, str(home / "picture.png"), str(PORT)],

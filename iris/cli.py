@@ -1,4 +1,4 @@
-"""The `iris` command: keys, models, health and settings.
+"""The `iris` command: accounts, keys, ledger, models, health and settings.
 
 Every command imports what it needs when it runs: listing keys must not load a model library.
 """
@@ -7,31 +7,29 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iris import __version__
+from iris import __version__, bookkeeping, reports
 from iris.config import Settings
 from iris.errors import IrisError
+from iris.table import print_table
 
 if TYPE_CHECKING:
-    from iris.accounts.db import Database
     from iris.store.registry import Registry
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, or 2 for an error told in one line."""
+    """Run one command; returns the exit status: 2 for an error told in one line."""
     arguments = _parser().parse_args(argv)
-    run: Callable[[argparse.Namespace], None] = arguments.run
+    run: Callable[[argparse.Namespace], int | None] = arguments.run
+    status = 0
     try:
-        run(arguments)
+        status = run(arguments) or 0
         sys.stdout.flush()  # here, where a closed pipe can still be handled
     except IrisError as error:
         print(f"iris: {error.message}", file=sys.stderr)
@@ -39,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `iris keys list | head` wants no more lines
         # what is left in the buffer has to go somewhere when Python ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,20 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"epithre-iris {__version__}")
     rooms = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    keys = rooms.add_parser("keys", help="API keys").add_subparsers(required=True, metavar="ACTION")
-    create = keys.add_parser("create", help="make a key and show its secret once")
-    create.add_argument("--name", required=True, help="what the key is for")
-    kind = create.add_mutually_exclusive_group()
-    kind.add_argument("--test", action="store_true", help="a test key (the default)")
-    kind.add_argument("--live", action="store_true", help="a key that pays")
-    create.add_argument("--json", action="store_true", help="for programs")
-    create.set_defaults(run=_keys_create)
-    list_keys = keys.add_parser("list", help="every key, revoked ones too; no secrets")
-    list_keys.add_argument("--json", action="store_true", help="for programs")
-    list_keys.set_defaults(run=_keys_list)
-    revoke = keys.add_parser("revoke", help="revoke a key for good")
-    revoke.add_argument("id", metavar="ID", help="as `iris keys list` shows it: key_...")
-    revoke.set_defaults(run=_keys_revoke)
+    bookkeeping.add_commands(rooms)
+    reports.add_commands(rooms)
 
     models = rooms.add_parser("models", help="the registered models").add_subparsers(
         required=True, metavar="ACTION"
@@ -98,53 +84,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _keys_create(arguments: argparse.Namespace) -> None:
-    from iris.accounts.keys import create_key
-
-    with _database() as database:
-        key, secret = create_key(database, arguments.name, is_test=not arguments.live)
-    if arguments.json:
-        print(json.dumps({**dataclasses.asdict(key), "secret": secret}))
-        return
-    print(f"{'test' if key.is_test else 'live'} key {key.id} ({key.name})")
-    print(secret)
-    print("Keep it now: it is stored nowhere and cannot be shown again.", file=sys.stderr)
-
-
-def _keys_list(arguments: argparse.Namespace) -> None:
-    from iris.accounts.keys import list_keys
-
-    with _database() as database:
-        records = list_keys(database)
-    if arguments.json:
-        for record in records:  # one object a line
-            fields = dataclasses.asdict(record)
-            print(json.dumps({**fields.pop("key"), **fields}))
-        return
-    _print_table(
-        ("ID", "NAME", "KIND", "KEY", "CREATED", "REVOKED"),
-        [
-            (
-                record.key.id,
-                record.key.name,
-                "test" if record.key.is_test else "live",
-                f"{record.prefix}...{record.last4}",
-                _time(record.created_at),
-                _time(record.revoked_at),
-            )
-            for record in records
-        ],
-    )
-
-
-def _keys_revoke(arguments: argparse.Namespace) -> None:
-    from iris.accounts.keys import revoke_key
-
-    with _database() as database:
-        record = revoke_key(database, arguments.id)
-    print(f"{record.key.id} ({record.key.name}) is revoked since {_time(record.revoked_at)}")
-
-
 def _models_import(arguments: argparse.Namespace) -> None:
     from iris.store.importer import ensure_registered
 
@@ -157,7 +96,7 @@ def _models_list(arguments: argparse.Namespace) -> None:
     from iris.store.registry import StyleEntry
     from iris.store.resolver import status
 
-    _print_table(
+    print_table(
         ("KIND", "NAME", "TAG", "STATE", "WHERE"),
         [
             (
@@ -203,6 +142,8 @@ def _drain(arguments: argparse.Namespace) -> None:
 def _config(arguments: argparse.Namespace) -> None:
     for name, value in dataclasses.asdict(Settings.from_env()).items():
         shown = _without_password(value) if name == "database_url" else value
+        if name == "admin_token" and value:
+            shown = "***"
         print(f"IRIS_{name.upper()}={shown}")
 
 
@@ -219,17 +160,6 @@ def _without_password(url: str) -> str:
     return parsed.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
-@contextmanager
-def _database() -> Iterator[Database]:
-    from iris.accounts.db import Database
-
-    database = Database(Settings.from_env().database_url)
-    try:
-        yield database
-    finally:
-        database.close()
-
-
 def _registry() -> Registry:
     from iris.store.pinned import served_registry
 
@@ -238,19 +168,6 @@ def _registry() -> Registry:
 
 def _progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _time(unix_s: int | None) -> str:
-    if unix_s is None:
-        return "-"
-    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def _print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    for row in (head, *rows):
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
 
 
 if __name__ == "__main__":

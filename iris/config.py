@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from iris.errors import ConfigError
@@ -36,6 +36,13 @@ class Settings:
     decode_timeout_s: float = 10.0  # wall clock of one image
     decode_memory_mb: int = 1536  # address space of one decode process
     body_timeout_s: float = 60.0  # a body that takes longer to arrive is refused
+    key_rpm: int = 60  # limits of a new key: admitted in any 60 seconds
+    key_rpd: int = 10_000  # admitted in a UTC day
+    key_in_flight: int = 10  # in the making at once
+    key_monthly_cap_idr: int = 1_000_000  # spent in a UTC month; 0 = no cap
+    replay_mb: int = 256  # of replies kept for a day for their Idempotency-Key
+    admin_token: str = field(default="", repr=False)  # opens /admin/v1; "" = there is none
+    admin_bind: str = "127.0.0.1:3002"  # its listener; "public" = on the public port as well
     metrics_bind: str = "127.0.0.1:3001"  # Prometheus listener, never the public port; "" = none
     log_level: str = "INFO"
 
@@ -58,9 +65,9 @@ class Settings:
             "database_url": given.get("IRIS_DATABASE_URL") or f"sqlite:///{home / 'iris.db'}",
             "registry": _path(given.get("IRIS_REGISTRY") or DEFAULT_REGISTRY),
         }
-        for key, field in fields.items():
-            if field.name not in values and key in given:
-                values[field.name] = _parse(key, given[key], type(field.default))
+        for key, setting in fields.items():
+            if setting.name not in values and key in given:
+                values[setting.name] = _parse(key, given[key], type(setting.default))
         settings = cls(**values)  # type: ignore[arg-type]
         settings._check()
         return settings
@@ -76,14 +83,26 @@ class Settings:
                 raise ConfigError(
                     f"IRIS_{name.upper()}={value!r} must be one of {', '.join(allowed)}."
                 )
-        if self.metrics_bind:
-            host, _, port = self.metrics_bind.rpartition(":")
-            if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-                raise ConfigError(
-                    f"IRIS_METRICS_BIND={self.metrics_bind!r} must be HOST:PORT, or empty for none."
-                )
+        if self.metrics_bind and not _is_address(self.metrics_bind):
+            raise ConfigError(
+                f"IRIS_METRICS_BIND={self.metrics_bind!r} must be HOST:PORT, or empty for none."
+            )
+        if self.admin_bind != PUBLIC and not _is_address(self.admin_bind):
+            raise ConfigError(
+                f"IRIS_ADMIN_BIND={self.admin_bind!r} must be HOST:PORT, or `{PUBLIC}`."
+            )
+        token = self.admin_token  # never shown
+        if token and not (
+            len(token) >= MIN_TOKEN_CHARACTERS and token.isascii() and token.isprintable()
+        ):
+            raise ConfigError(
+                f"IRIS_ADMIN_TOKEN must be at least {MIN_TOKEN_CHARACTERS} printable ASCII "
+                "characters, such as `openssl rand -hex 32` makes."
+            )
 
 
+PUBLIC = "public"
+MIN_TOKEN_CHARACTERS = 32
 DEFAULT_REGISTRY = Path(__file__).resolve().parent.parent / "models" / "registry.toml"
 # Every admitted picture holds one of the 100 connections that BentoML keeps between the two
 # processes, and admitting and cancelling need some as well.
@@ -99,6 +118,11 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("decode_timeout_s", 0.1, 600.0),
     ("decode_memory_mb", 256, 65_536),
     ("body_timeout_s", 1.0, 3_600.0),
+    ("key_rpm", 1, 1_000_000),
+    ("key_rpd", 1, 1_000_000),
+    ("key_in_flight", 1, 1_000_000),
+    ("key_monthly_cap_idr", 0, 10**12),
+    ("replay_mb", 1, 65_536),
 )
 _CHOICES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("device", ("auto", "cpu", "cuda")),
@@ -106,6 +130,11 @@ _CHOICES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("compile", ("auto", "on", "off")),
     ("log_level", ("DEBUG", "INFO", "WARNING", "ERROR")),
 )
+
+
+def _is_address(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    return bool(host) and port.isascii() and port.isdecimal() and 0 < int(port) < 65536
 
 
 def _path(name: str | Path) -> Path:

@@ -47,6 +47,24 @@ class Unauthenticated(IrisError):
     code = "authentication_error"
 
 
+class InsufficientQuota(IrisError):
+    """The balance, or what the key may spend this month, does not pay the picture."""
+
+    code = "insufficient_quota"
+
+
+class AccountSuspended(IrisError):
+    """The key is good; its account is closed for now."""
+
+    code = "account_suspended"
+
+
+class RateLimited(IrisError):
+    """The key is over a limit; the code says which, `retry_after_s` when to come back."""
+
+    code = "rpm_exceeded"
+
+
 class RouteNotFound(InvalidRequest):
     """There is nothing at this path."""
 

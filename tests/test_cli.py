@@ -79,7 +79,7 @@ def test_a_created_key_is_shown_once_and_works(
 def test_json_output_is_one_object_with_the_secret(home: Path, capsys: Captured) -> None:
     assert main(["keys", "create", "--name", "shop", "--live", "--json"]) == 0
     made = json.loads(capsys.readouterr().out)
-    assert set(made) == {"id", "name", "is_test", "secret"}
+    assert set(made) == {"id", "name", "is_test", "account_id", "secret"}
     assert made["is_test"] is False
     assert _authenticate(home, made["secret"])
 
@@ -90,7 +90,8 @@ def test_the_list_is_a_table_and_json_lines(capsys: Captured) -> None:
     capsys.readouterr()
     assert main(["keys", "list"]) == 0
     table = capsys.readouterr().out.splitlines()
-    assert table[0].split() == ["ID", "NAME", "KIND", "KEY", "CREATED", "REVOKED"]
+    head = "ID NAME KIND KEY ACCOUNT RPM RPD IN FLIGHT CAP CREATED REVOKED"
+    assert table[0].split() == head.split()
     assert len(table) == 3
     assert len({line.index("test") for line in table[1:]}) == 1
     assert main(["keys", "list", "--json"]) == 0
@@ -260,3 +261,13 @@ def test_a_reader_that_stops_early_causes_no_traceback(
     process.stdout.close()
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
+
+
+def test_config_never_shows_the_admin_token(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IRIS_ADMIN_TOKEN", "correct-horse-battery-staple-" + "x" * 8)
+    assert main(["config"]) == 0
+    shown = capsys.readouterr().out
+    assert "IRIS_ADMIN_TOKEN=***" in shown
+    assert "correct-horse" not in shown

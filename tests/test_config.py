@@ -27,6 +27,13 @@ GIVEN: dict[str, tuple[str, object]] = {
     "decode_timeout_s": ("2.5", 2.5),
     "decode_memory_mb": ("512", 512),
     "body_timeout_s": ("9", 9.0),
+    "key_rpm": ("600", 600),
+    "key_rpd": ("700", 700),
+    "key_in_flight": ("80", 80),
+    "key_monthly_cap_idr": ("0", 0),
+    "replay_mb": ("16", 16),
+    "admin_token": ("t" * 32, "t" * 32),
+    "admin_bind": ("127.0.0.1:9200", "127.0.0.1:9200"),
     "metrics_bind": ("0.0.0.0:9100", "0.0.0.0:9100"),
     "log_level": ("DEBUG", "DEBUG"),
 }
@@ -39,6 +46,11 @@ NUMBERS = {
     "decode_timeout_s": (0.1, 600.0),
     "decode_memory_mb": (256, 65_536),
     "body_timeout_s": (1.0, 3_600.0),
+    "key_rpm": (1, 1_000_000),
+    "key_rpd": (1, 1_000_000),
+    "key_in_flight": (1, 1_000_000),
+    "key_monthly_cap_idr": (0, 10**12),
+    "replay_mb": (1, 65_536),
 }
 EDGES = [(name, edge) for name, edges in NUMBERS.items() for edge in edges]
 
@@ -170,3 +182,23 @@ def test_settings_cannot_be_changed_after_the_start() -> None:
     settings = Settings.from_env({})
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.max_running = 9  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "bind", ["", "3002", "localhost:", ":1", "localhost:0", "x:99999", "Public"]
+)
+def test_an_admin_address_that_is_none_is_refused(bind: str) -> None:
+    assert "HOST:PORT" in _refusal("IRIS_ADMIN_BIND", bind)
+
+
+@pytest.mark.parametrize("token", ["short", "x" * 31, "é" * 32, "x" * 31 + "\n"])
+def test_an_admin_token_that_could_be_guessed_or_sent_by_nobody_is_refused_unseen(
+    token: str,
+) -> None:
+    with pytest.raises(ConfigError, match="IRIS_ADMIN_TOKEN") as caught:
+        Settings.from_env({"IRIS_ADMIN_TOKEN": token})
+    assert token not in caught.value.message
+
+
+def test_settings_can_be_shown_without_the_admin_token() -> None:
+    assert "x" * 32 not in repr(Settings.from_env({"IRIS_ADMIN_TOKEN": "x" * 32}))

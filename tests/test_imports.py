@@ -27,7 +27,12 @@ ROOMS: dict[str, frozenset[str]] = {
     "drain": frozenset(),
     "devices": frozenset(),
     "probe": frozenset({"errors"}),
-    "cli": frozenset({"probe", "store", "accounts", "config", "errors", "catalog"}),
+    "table": frozenset(),
+    "bookkeeping": frozenset({"accounts", "config", "errors", "table"}),
+    "reports": frozenset({"accounts", "bookkeeping", "table"}),
+    "cli": frozenset(
+        {"bookkeeping", "reports", "probe", "store", "config", "errors", "catalog", "table"}
+    ),
 }
 BENTOML = ("bentoml", "_bentoml_sdk", "_bentoml_impl", "bentoml_cli")
 TORCH = (
@@ -44,6 +49,7 @@ LIBRARIES: dict[str, frozenset[str]] = {
     **dict.fromkeys(BENTOML, frozenset({"store"})),
     **dict.fromkeys(TORCH, frozenset({"engine"})),
     "sqlalchemy": frozenset({"accounts", "cli"}),
+    "alembic": frozenset({"accounts"}),
 }
 SUCCESS = frozenset({200, 204})  # what a route may say of itself; errors have one table
 ERROR_TABLE = "iris/api/errors.py"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
-from sqlalchemy import URL, MetaData, make_url
+from sqlalchemy import URL, MetaData, Table, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError
 from sqlalchemy.orm import DeclarativeBase, Session
 
+from iris.accounts.migrate import HEAD, migrate, version_of
 from iris.accounts.postgresql import open_server
 from iris.accounts.sqlite import open_file
 from iris.errors import ConfigError
@@ -33,6 +35,11 @@ class Base(DeclarativeBase):
     )
 
 
+def table_of(row: type[Base]) -> Table:
+    """The table of a class of rows, for statements over many rows at once."""
+    return cast(Table, row.__table__)
+
+
 class Database:
     """Reading and writing transactions on one SQLite file or one PostgreSQL database.
 
@@ -41,19 +48,30 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        """Open the database, making its tables, and a SQLite file, where they are missing.
+        """Open the database, making a SQLite file and what tables are missing.
 
         Raises:
-            ConfigError: the URL is none of these, or what it names cannot be used.
+            ConfigError: the URL is none of these, or what it names cannot be used, or is of a later
+                version of this program.
         """
         parsed = _parse(url)
         is_file = parsed.get_backend_name() == "sqlite"
         try:
             self._engine = open_file(parsed) if is_file else open_server(parsed)
-            with self.write() as session:
-                Base.metadata.create_all(session.connection())
+            try:
+                self._bring_up_to_date()
+            except BaseException:
+                self.close()
+                raise
         except (OSError, DatabaseError) as error:
             raise _unusable(parsed, error) from error
+
+    def _bring_up_to_date(self) -> None:
+        with self.read() as session:
+            if version_of(session.connection()) == HEAD:
+                return  # without waiting for whoever writes
+        with self.write() as session:  # of several that start together one does it
+            migrate(session.connection())
 
     @contextmanager
     def read(self) -> Iterator[Session]:

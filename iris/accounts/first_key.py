@@ -8,13 +8,18 @@ from pathlib import Path
 
 from iris.accounts.db import Database
 from iris.accounts.keys import count_keys, insert_key
+from iris.accounts.limits import Limits
 from iris.errors import ConfigError
 
 FIRST_KEY_FILE = "first-key"
 
 
-def ensure_first_key(database: Database, home: Path) -> tuple[Path, str | None]:
+def ensure_first_key(
+    database: Database, home: Path, limits: Limits | None = None
+) -> tuple[Path, str | None]:
     """Make one test key when the database has never held any, and write it to `home`/first-key.
+
+    Its account, made with it, has money on the test ledger, so one can begin at once.
 
     Returns the path and the secret, or None for the secret when there were keys already. Of several
     processes that start at once exactly one makes the key: the write lock of the database is
@@ -28,7 +33,7 @@ def ensure_first_key(database: Database, home: Path) -> tuple[Path, str | None]:
     with database.write() as session:
         if count_keys(session):
             return path, None
-        _, secret = insert_key(session, FIRST_KEY_FILE, is_test=True)
+        _, secret = insert_key(session, FIRST_KEY_FILE, is_test=True, limits=limits)
         try:
             _write_private(path, secret + "\n")
         except OSError as error:

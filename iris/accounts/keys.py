@@ -11,18 +11,21 @@ import string
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from sqlalchemy import BigInteger, String, func, select
+from sqlalchemy import BigInteger, ForeignKey, String, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from iris.accounts.accounts import AccountRow, default_account, find_account
 from iris.accounts.db import Base, Database
-from iris.errors import BackendUnavailable, InvalidRequest, Unauthenticated
+from iris.accounts.limits import CounterRow, Limits
+from iris.accounts.names import MAX_NAME_CHARACTERS, check_name
+from iris.errors import AccountSuspended, BackendUnavailable, InvalidRequest, Unauthenticated
 
 LIVE_PREFIX = "esk_live_"
 TEST_PREFIX = "esk_test_"
-MAX_NAME_CHARACTERS = 100
+SUSPENDED = "This account is suspended. Ask its operator."
 UNAUTHENTICATED = "Missing or invalid API key. Send it as `Authorization: Bearer <key>`."
 
 _SECRET_CHARACTERS = string.ascii_letters + string.digits
@@ -37,6 +40,7 @@ class Key:
     id: str
     name: str
     is_test: bool
+    account_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class KeyRecord:
     last4: str
     created_at: int
     revoked_at: int | None
+    limits: Limits
 
 
 class KeyRow(Base):
@@ -63,9 +68,22 @@ class KeyRow(Base):
     last4: Mapped[str] = mapped_column(String(4))
     created_at: Mapped[int] = mapped_column(BigInteger)
     revoked_at: Mapped[int | None] = mapped_column(BigInteger)
+    account_id: Mapped[str] = mapped_column(String(20), ForeignKey("accounts.id"))
+    rpm: Mapped[int]
+    rpd: Mapped[int]
+    max_in_flight: Mapped[int]
+    monthly_cap_idr: Mapped[int] = mapped_column(BigInteger)
 
     def key(self) -> Key:
-        return Key(self.id, self.name, self.is_test)
+        return Key(self.id, self.name, self.is_test, self.account_id)
+
+    def limits(self) -> Limits:
+        return Limits(
+            rpm=self.rpm,
+            rpd=self.rpd,
+            max_in_flight=self.max_in_flight,
+            monthly_cap_idr=self.monthly_cap_idr,
+        )
 
 
 def is_well_formed(token: str) -> bool:
@@ -79,24 +97,37 @@ def hash_token(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def create_key(database: Database, name: str, *, is_test: bool) -> tuple[Key, str]:
+def create_key(
+    database: Database,
+    name: str,
+    *,
+    is_test: bool,
+    account: str | None = None,
+    limits: Limits | None = None,
+) -> tuple[Key, str]:
     """Make a key. The second value is the secret, which exists nowhere else after this.
 
+    account: name or id; None is the oldest one, made with the name `default` where there is none.
+
     Raises:
-        InvalidRequest: the name is empty, too long or not printable.
+        InvalidRequest: the name is empty, too long or not printable, or there is no such account.
     """
     with database.write() as session:
-        return insert_key(session, name, is_test=is_test)
+        return insert_key(session, name, is_test=is_test, account=account, limits=limits)
 
 
-def insert_key(session: Session, name: str, *, is_test: bool) -> tuple[Key, str]:
+def insert_key(
+    session: Session,
+    name: str,
+    *,
+    is_test: bool,
+    account: str | None = None,
+    limits: Limits | None = None,
+) -> tuple[Key, str]:
     """`create_key` inside a transaction of the caller."""
-    if not (0 < len(name) <= MAX_NAME_CHARACTERS and name.isprintable() and name.strip() == name):
-        raise InvalidRequest(
-            f"{name!r} cannot be the name of a key: it must be 1 to {MAX_NAME_CHARACTERS} "
-            "printable characters, without spaces around them.",
-            param="name",
-        )
+    check_name(name, "a key")
+    limits = limits or Limits()
+    account_id = default_account(session) if account is None else find_account(session, account).id
     random = "".join(secrets.choice(_SECRET_CHARACTERS) for _ in range(_SECRET_LENGTH))
     secret = (TEST_PREFIX if is_test else LIVE_PREFIX) + random
     row = KeyRow(
@@ -107,8 +138,23 @@ def insert_key(session: Session, name: str, *, is_test: bool) -> tuple[Key, str]
         prefix=secret[: len(TEST_PREFIX) + 3],
         last4=secret[-4:],
         created_at=int(time.time()),
+        account_id=account_id,
+        **asdict(limits),
     )
     session.add(row)
+    session.flush()
+    session.add(
+        CounterRow(
+            key_id=row.id,
+            day=0,
+            day_count=0,
+            month=0,
+            month_idr=0,
+            in_flight=0,
+            admitted=0,
+            last_admitted_ms=0,
+        )
+    )
     session.flush()
     return row.key(), secret
 
@@ -127,15 +173,35 @@ def revoke_key(database: Database, key_id: str) -> KeyRecord:
         InvalidRequest: there is no key with this id.
     """
     with database.write() as session:
-        row = session.get(KeyRow, key_id)
-        if row is None:
-            raise InvalidRequest(
-                f"There is no key with the id {key_id!r}. `iris keys list` shows the ids.",
-                param="id",
-            )
+        row = _find(session, key_id)
         if row.revoked_at is None:
             row.revoked_at = int(time.time())
         return _record(row)
+
+
+def limit_key(database: Database, key_id: str, **changes: int | None) -> KeyRecord:
+    """Change limits of a key, by the names of `Limits`; None leaves one as it is.
+
+    They count from the next request on, in every process.
+
+    Raises:
+        InvalidRequest: there is no key with this id, or a value is out of its range.
+    """
+    with database.write() as session:
+        row = _find(session, key_id)
+        for name, value in asdict(row.limits().changed(**changes)).items():
+            setattr(row, name, value)
+        return _record(row)
+
+
+def _find(session: Session, key_id: str) -> KeyRow:
+    row = session.get(KeyRow, key_id)
+    if row is None:
+        raise InvalidRequest(
+            f"There is no key with the id {key_id!r}. `iris keys list` shows the ids.",
+            param="id",
+        )
+    return row
 
 
 def count_keys(session: Session) -> int:
@@ -163,13 +229,15 @@ class KeyRing:
         self._ttl_s = ttl_s
         self._max_entries = max_entries
         self._clock = clock
-        self._found: OrderedDict[str, tuple[Key, float]] = OrderedDict()  # sha256 -> key, expiry
+        # sha256 -> key, whether its account is suspended, expiry
+        self._found: OrderedDict[str, tuple[Key, bool, float]] = OrderedDict()
 
     async def authenticate(self, token: str) -> Key:
         """The key whose secret this is.
 
         Raises:
             Unauthenticated: malformed, unknown or revoked; the message never tells which.
+            AccountSuspended: the key is good, its account is closed for now.
             BackendUnavailable: the database cannot be read.
         """
         if not is_well_formed(token):
@@ -177,33 +245,43 @@ class KeyRing:
         sha256 = hash_token(token)
         known = self._found.get(sha256)
         asked_at = self._clock()
-        if known is not None and asked_at < known[1]:
-            return known[0]
-        try:
-            key = await asyncio.to_thread(self._look_up, sha256)
-        except SQLAlchemyError as error:
-            raise BackendUnavailable("The key cannot be checked at present. Try again.") from error
-        if key is None:
-            self._found.pop(sha256, None)
-            raise Unauthenticated(UNAUTHENTICATED)
-        self._remember(sha256, key, asked_at + self._ttl_s)
+        if known is None or asked_at >= known[2]:
+            try:
+                found = await asyncio.to_thread(self._look_up, sha256)
+            except SQLAlchemyError as error:
+                raise BackendUnavailable(
+                    "The key cannot be checked at present. Try again."
+                ) from error
+            if found is None:
+                self._found.pop(sha256, None)
+                raise Unauthenticated(UNAUTHENTICATED)
+            known = (*found, asked_at + self._ttl_s)
+            self._remember(sha256, known)
+        key, is_suspended, _ = known
+        if is_suspended:
+            raise AccountSuspended(SUSPENDED)
         return key
 
-    def _look_up(self, sha256: str) -> Key | None:
+    def _look_up(self, sha256: str) -> tuple[Key, bool] | None:
         with self._database.read() as session:
-            row = session.scalar(select(KeyRow).where(KeyRow.sha256 == sha256))
+            found = session.execute(
+                select(KeyRow, AccountRow.state)
+                .join(AccountRow, AccountRow.id == KeyRow.account_id)
+                .where(KeyRow.sha256 == sha256)
+            ).one_or_none()
         # The index compares hashes, whose prefixes an attacker cannot choose; this comparison
         # keeps it so, whatever the database's collation says two equal texts are.
-        if row is None or not hmac.compare_digest(row.sha256, sha256):
+        if found is None or not hmac.compare_digest(found[0].sha256, sha256):
             return None
-        return None if row.revoked_at is not None else row.key()
+        row, state = found
+        return None if row.revoked_at is not None else (row.key(), state != "active")
 
-    def _remember(self, sha256: str, key: Key, expires_at: float) -> None:
-        self._found[sha256] = (key, expires_at)
+    def _remember(self, sha256: str, known: tuple[Key, bool, float]) -> None:
+        self._found[sha256] = known
         self._found.move_to_end(sha256)
         while len(self._found) > self._max_entries:
             self._found.popitem(last=False)
 
 
 def _record(row: KeyRow) -> KeyRecord:
-    return KeyRecord(row.key(), row.prefix, row.last4, row.created_at, row.revoked_at)
+    return KeyRecord(row.key(), row.prefix, row.last4, row.created_at, row.revoked_at, row.limits())

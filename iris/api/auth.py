@@ -23,12 +23,15 @@ class Key(Protocol):
     @property
     def is_test(self) -> bool: ...
 
+    @property
+    def account_id(self) -> str: ...
+
 
 class KeyRing(Protocol):
     """Knows the keys."""
 
     async def authenticate(self, token: str) -> Key:
-        """The key of a token. Raises Unauthenticated: unknown or revoked."""
+        """The key of a token. Raises Unauthenticated, or AccountSuspended."""
         ...
 
 
@@ -37,6 +40,7 @@ async def authenticate(request: Request, keys: KeyRing) -> Key:
 
     Raises:
         Unauthenticated: always with the same words, so that nothing can be learned from them.
+        AccountSuspended: the key is good, its account is closed for now.
     """
     given = request.headers.getlist("authorization")
     match = _HEADER.fullmatch(given[0].strip(" \t")) if len(given) == 1 else None

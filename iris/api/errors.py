@@ -45,6 +45,13 @@ TABLE: dict[type[errors.IrisError], Answer] = {
     errors.Unauthenticated: Answer(
         401, "authentication_error", "No key, a malformed, an unknown or a revoked one."
     ),
+    errors.InsufficientQuota: Answer(
+        402,
+        "insufficient_quota",
+        "The account's balance cannot pay the picture; or `monthly_cap_exceeded`, the key's own "
+        "cap.",
+    ),
+    errors.AccountSuspended: Answer(403, "permission_error", "The account is suspended."),
     errors.RouteNotFound: Answer(404, "invalid_request_error", "There is nothing at this path."),
     errors.MethodNotAllowed: Answer(
         405, "invalid_request_error", "Not for this method; `Allow` names those that work."
@@ -54,6 +61,12 @@ TABLE: dict[type[errors.IrisError], Answer] = {
     ),
     errors.UnsupportedMediaType: Answer(
         415, "invalid_request_error", "The body is in a format or encoding that is not read here."
+    ),
+    errors.RateLimited: Answer(
+        429,
+        "rate_limit_error",
+        "The key is over a limit: `rpm_exceeded`, `rpd_exceeded` or `concurrency_exceeded`; "
+        "`Retry-After` says when to come back.",
     ),
     errors.BackendBusy: Answer(
         429, "rate_limit_error", "Too much waits already; `Retry-After` says when to come back."

@@ -9,22 +9,29 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
 
+from iris.accounts.ledger import Ledger
+from iris.accounts.outcomes import Claim, Replay
+from iris.accounts.usage import NO_STYLE, Delivery
 from iris.api.auth import Key, KeyRing, authenticate
 from iris.api.body import Body, MediaType, read_body
+from iris.api.charge import Charge, PaidReply
 from iris.api.dispatch import DispatcherSource
+from iris.api.idempotency import claim_or_replay, fingerprint, read_token, replay
 from iris.api.record import RequestRecord, record_of
 from iris.api.reply import render_reply
+from iris.api.resource import Reply
 from iris.api.schemas import EditBody, GenerateBody, ImageFields, build_job, draw_seed
 from iris.api.sources import Decoder, decode_sources
 from iris.api.validation import read_edit, read_generate
 from iris.catalog import Catalog
 from iris.config import Settings
-from iris.errors import BackendTimeout, BackendUnavailable, InvalidRequest
-from iris.jobs import Pixels
+from iris.errors import BackendTimeout, BackendUnavailable
+from iris.jobs import Pixels, Usage
 
 T = TypeVar("T")
+
+LedgerSource = Callable[[], Ledger | None]  # None = not opened yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,32 +55,30 @@ class Images:
         catalog: Catalog,
         *,
         keys: KeyRing,
+        ledger_source: LedgerSource,
         decoder: Decoder,
         dispatcher_source: DispatcherSource,
     ) -> None:
         self._settings = settings
         self._catalog = catalog
         self._keys = keys
+        self._ledger_source = ledger_source
         self._decoder = decoder
         self._dispatcher_source = dispatcher_source
 
-    async def generate(self, request: Request) -> Response:
+    async def generate(self, request: Request) -> Reply:
         return await self._serve(request, GENERATIONS)
 
-    async def edit(self, request: Request) -> Response:
+    async def edit(self, request: Request) -> Reply:
         return await self._serve(request, EDITS)
 
-    async def _serve(self, request: Request, wire: Wire) -> Response:
+    async def _serve(self, request: Request, wire: Wire) -> Reply:
         record = record_of(request.scope)
         # 1. Who asks. Before the body, so that a stranger cannot make us read 50 MB.
         with record.stage("authenticate"):
             key = await authenticate(request, self._keys)
         record.key_id, record.is_test = key.id, key.is_test
-        if "idempotency-key" in request.headers:
-            # to take the header and charge twice all the same would be worse than to refuse it
-            raise InvalidRequest(
-                "`Idempotency-Key` is not supported; leave it out.", param="Idempotency-Key"
-            )
+        token = read_token(request)
         # 2. The body, counted and timed.
         with record.stage("body"):
             body = await read_body(
@@ -83,12 +88,42 @@ class Images:
         with record.stage("validate"):
             fields = wire.read(body, self._catalog.style_names)
         _note(record, fields)
-        # 4. to 6. The picture, as long as somebody waits for it.
-        work = self._make(record, key, fields)
+        claim = None
+        if token is not None:
+            claim = Claim(key.id, token, await fingerprint(record.route, body.values))
+        # 4. to 7. The picture, as long as somebody waits for it.
+        work = self._answer(record, key, fields, claim)
         del body, fields  # up to 50 MB that would stay here while the picture waits its turn
         return await while_connected(request, work)
 
-    async def _make(self, record: RequestRecord, key: Key, fields: ImageFields) -> Response:
+    async def _answer(
+        self, record: RequestRecord, key: Key, fields: ImageFields, claim: Claim | None
+    ) -> Reply:
+        """The picture, or what an earlier request with the same Idempotency-Key was given."""
+        ledger = self._ledger_source()
+        if ledger is None:
+            raise BackendUnavailable("The service is not ready yet. Try again in a while.")
+        if claim is not None:
+            standing = await claim_or_replay(ledger, claim, self._settings.deadline_s)
+            if isinstance(standing, Replay):
+                return replay(standing)
+        making = self._make(record, key, fields, ledger, claim)
+        del fields  # as above
+        try:
+            return await making
+        except BaseException:
+            if claim is not None and not record.is_kept:
+                ledger.give_up(claim)
+            raise
+
+    async def _make(
+        self,
+        record: RequestRecord,
+        key: Key,
+        fields: ImageFields,
+        ledger: Ledger,
+        claim: Claim | None,
+    ) -> Reply:
         deadline_s = time.monotonic() + self._settings.deadline_s
         dispatcher = self._dispatcher_source()
         if dispatcher is None:
@@ -101,9 +136,10 @@ class Images:
                 fields = fields.without_sources()
                 record.size = f"{size_px[0]}x{size_px[1]}"
                 record.seed = draw_seed(fields)
-                # The request is now known to be good and nothing is owed for it yet: limits are
-                # checked and its price is set aside between here and the engine.
-                # 5. The engine.
+                # 5. The request is known to be good: its price is set aside, within all limits.
+                with record.stage("reserve"):
+                    charge = await Charge.reserve(ledger, key.id, record)
+                # 6. The engine.
                 job = build_job(
                     fields,
                     request_id=record.request_id,
@@ -113,8 +149,17 @@ class Images:
                     images=images,
                     deadline_s=max(0.0, deadline_s - time.monotonic()),
                 )
-                with record.stage("dispatch"):
-                    picture = await dispatcher.run(job)
+                try:
+                    with record.stage("dispatch"):
+                        picture = await dispatcher.run(job)
+                    # 7. The reply, in a thread: compressing takes longer than the loop may stand.
+                    with record.stage("encode"):
+                        response = await asyncio.to_thread(
+                            render_reply, picture, fields, self._catalog, charge.cost_idr
+                        )
+                except BaseException:
+                    charge.void()
+                    raise
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -122,10 +167,12 @@ class Images:
                 f"The picture was not finished within {self._settings.deadline_s:g} seconds. "
                 "Try fewer steps or a smaller size."
             ) from None
-        # 6. The reply, in a thread: compressing a picture takes longer than the loop may stand.
-        with record.stage("encode"):
-            response = await asyncio.to_thread(render_reply, picture, fields, self._catalog)
         record.usage = picture.usage
+        delivery = _delivery(record, fields, picture.usage)
+        if claim is None:
+            return PaidReply(response, charge, delivery)
+        with record.stage("capture"):
+            await charge.keep(delivery, claim, response)
         return response
 
     async def _prepare(self, fields: ImageFields) -> tuple[tuple[int, int], tuple[Pixels, ...]]:
@@ -167,3 +214,17 @@ def _note(record: RequestRecord, fields: ImageFields) -> None:
     record.lora = fields.style
     if isinstance(fields, EditBody):
         record.num_images = len(fields.sources)
+
+
+def _delivery(record: RequestRecord, fields: ImageFields, usage: Usage) -> Delivery:
+    """What the usage record says of the picture."""
+    return Delivery(
+        route="edit" if isinstance(fields, EditBody) else "generation",
+        style=fields.style or NO_STYLE,
+        size=record.size or "",
+        num_steps=fields.steps,
+        input_text_tokens=usage.input_text_tokens,
+        input_image_tokens=usage.input_image_tokens,
+        output_image_tokens=usage.output_image_tokens,
+        user_tag=record.user,
+    )

@@ -61,6 +61,7 @@ def log_request(record: RequestRecord) -> None:
         "size": record.size,
         "steps": record.num_steps,
         "lora": record.lora,
+        "charged_idr": record.charged_idr,
     }
     level = logging.DEBUG if record.route in HEALTH_ROUTES else logging.INFO
     LOGGER.log(level, "request", extra={"fields": fields})

@@ -52,6 +52,24 @@ class Metrics:
             ("route", "lora"),
             registry=self.registry,
         )
+        self.key_pictures = Counter(
+            "iris_key_pictures",
+            "Pictures that were delivered and paid, by the id of the key and its ledger.",
+            ("key_id", "ledger"),
+            registry=self.registry,
+        )
+        self.key_charged = Counter(
+            "iris_key_charged_idr",
+            "Rupiah taken for them.",
+            ("key_id", "ledger"),
+            registry=self.registry,
+        )
+        self.key_refusals = Counter(
+            "iris_key_refusals",
+            "Requests of a key that were refused, by error code.",
+            ("key_id", "code"),
+            registry=self.registry,
+        )
         self.request_s = Histogram(
             "iris_request_duration_seconds",
             "From the first byte of the request to the last of the answer.",
@@ -83,6 +101,13 @@ class Metrics:
             self.stage_s.labels(record.route, stage).observe(seconds)
         if record.code is not None and record.status != CLIENT_GONE:
             self.refusals.labels(record.code).inc()
+        if record.key_id is not None:
+            if record.charged_idr:
+                labels = (record.key_id, "test" if record.is_test else "live")
+                self.key_pictures.labels(*labels).inc()
+                self.key_charged.labels(*labels).inc(record.charged_idr)
+            if record.code is not None and record.status != CLIENT_GONE:
+                self.key_refusals.labels(record.key_id, record.code).inc()
         if record.status == OK and record.usage is not None:
             self.pictures.labels(record.route, record.lora or "none").inc()
 

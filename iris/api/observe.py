@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import suppress
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from iris.accounts.limits import Quota
 from iris.api.errors import CLIENT_GONE, answer_for, error_response
 from iris.api.log import log_crash, log_request
 from iris.api.metrics import Metrics
+from iris.api.query import take_query
 from iris.api.record import RequestRecord, attach
 from iris.errors import BackendFailure, InvalidRequest, IrisError
 
@@ -30,9 +33,9 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        # No route here reads a query, but a server's access log may write it, and people put keys
-        # there. The scope is the server's own, so what is taken out here is not logged there.
-        scope["query_string"] = b""
+        # A server's access log may write the query, and people put keys there. The scope is the
+        # server's own, so what is taken out here is not logged there.
+        take_query(scope)
         if scope["path"].startswith(("http://", "https://")):
             # An absolute target, which RFC 9112 asks every server to take.
             scope["path"] = "/" + scope["path"].partition("://")[2].partition("/")[2]
@@ -43,9 +46,12 @@ class Observed:
             try:
                 await self._serve(scope, exchange, record)
             finally:
-                if record.status is None or exchange.client_left:
+                if record.charge is not None:
+                    record.charge.void()  # whatever became of the request, unless it was paid
+                client_left = exchange.client_left or record.client_left
+                if record.status is None or client_left:
                     record.status = CLIENT_GONE
-                    record.code = "client_gone" if exchange.client_left else "cancelled"
+                    record.code = "client_gone" if client_left else "cancelled"
                 self._metrics.observe(record)
                 log_request(record)
 
@@ -101,6 +107,7 @@ class _Exchange:
             self._record.status = message["status"]
             headers = list(message.get("headers", []))
             headers.append((b"x-request-id", self._record.request_id.encode()))
+            headers.extend(_quota_headers(self._record.quota))
             if self._http_1 and self._must_hang_up():
                 headers.append((b"connection", b"close"))
                 self._lingers = not self._expects_continue  # that client writes nothing unasked
@@ -127,6 +134,19 @@ class _Exchange:
         if self._body_ended:
             return False
         return self._body_began or self._length > SMALL_REST_BYTES
+
+
+def _quota_headers(quota: Quota | None) -> list[tuple[bytes, bytes]]:
+    """Where the key stands in its minute, as OpenAI's clients read it."""
+    if quota is None:
+        return []
+    reset_ms = math.ceil(quota.reset_s * 1000)
+    reset = f"{reset_ms}ms" if reset_ms < 1000 else f"{reset_ms / 1000:g}s"
+    return [
+        (b"x-ratelimit-limit-requests", str(quota.limit).encode()),
+        (b"x-ratelimit-remaining-requests", str(quota.remaining).encode()),
+        (b"x-ratelimit-reset-requests", reset.encode()),
+    ]
 
 
 def _check_headers(scope: Scope) -> None:

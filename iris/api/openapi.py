@@ -20,6 +20,11 @@ _RESPONSE_HEADERS = {
     "x-iris-seed": "The seed of the picture, drawn or given.",
     "x-iris-queue-s": "Seconds from admission to the first step.",
     "x-iris-inference-s": "Seconds from the first step to the picture.",
+    "x-iris-cost-idr": "The price of the picture in rupiah, taken when it was handed over.",
+    "x-iris-replayed": "`true` where an `Idempotency-Key` brought an earlier reply again.",
+    "x-ratelimit-limit-requests": "What the key may make in any 60 seconds.",
+    "x-ratelimit-remaining-requests": "What it may still make now.",
+    "x-ratelimit-reset-requests": "When it may make all of them again, such as `12.5s`.",
 }
 
 
@@ -49,6 +54,7 @@ def build_openapi(catalog: Catalog) -> Json:
                     {"application/json": "ImageEdit", "multipart/form-data": "ImageEditForm"},
                 )
             },
+            "/v1/usage": {"get": _usage_route()},
             "/v1/models": {"get": _model_route("List the models", "listModels", "ModelList", [])},
             "/v1/models/{model}": {
                 "get": _model_route("Show a model", "showModel", "Model", [_MODEL_PARAMETER])
@@ -147,6 +153,7 @@ def _picture_route(summary: str, operation: str, bodies: dict[str, str]) -> Json
         "summary": summary,
         "operationId": operation,
         "security": [{"key": []}],
+        "parameters": [_IDEMPOTENCY_KEY],
         "requestBody": {
             "required": True,
             "content": {
@@ -164,6 +171,45 @@ def _picture_route(summary: str, operation: str, bodies: dict[str, str]) -> Json
                 "content": {"application/json": {"schema": {"$ref": _SCHEMAS + "ImagesReply"}}},
             },
             **_error_responses(),
+        },
+    }
+
+
+def _usage_route() -> Json:
+    day = {"type": "string", "format": "date"}
+    parameters = {
+        "from": (day, "The first UTC day; left out, 29 days before `to`."),
+        "to": (day, "The last UTC day, included; left out, today."),
+        "group_by": (
+            {"type": "string", "enum": ["day", "key", "style"], "default": "day"},
+            "What the sums are of.",
+        ),
+        "format": (
+            {"type": "string", "enum": ["json", "csv"], "default": "json"},
+            "`csv` has a line for every picture instead of sums.",
+        ),
+    }
+    return {
+        "summary": "What the key's account used, on the key's ledger",
+        "operationId": "getUsage",
+        "security": [{"key": []}],
+        "parameters": [
+            {"name": name, "in": "query", "required": False, "schema": schema, "description": text}
+            for name, (schema, text) in parameters.items()
+        ],
+        "responses": {
+            "200": {
+                "description": "The sums.",
+                "content": {
+                    "application/json": {"schema": {"$ref": _SCHEMAS + "Usage"}},
+                    "text/csv": {"schema": {"type": "string"}},
+                },
+            },
+            **{
+                status: response
+                for status, response in _error_responses().items()
+                if status in ("400", "401", "403", "503")
+            },
         },
     }
 
@@ -192,15 +238,20 @@ def _error_responses() -> Json:
     """Every row of the error table."""
     responses: Json = {}
     for kind, answer in TABLE.items():
+        described = f"`{answer.type}`, code `{kind.code}`: {answer.when}"
+        status = str(answer.status)
+        if status in responses:  # two rows, one status
+            responses[status]["description"] += f" Or {described}"
+            continue
         response: Json = {
-            "description": f"`{answer.type}`, code `{kind.code}`: {answer.when}",
+            "description": described,
             "content": {"application/json": {"schema": {"$ref": _SCHEMAS + "Error"}}},
         }
-        if kind.code == "backend_busy":
+        if answer.type == "rate_limit_error":
             response["headers"] = {
                 "retry-after": {"description": "Whole seconds.", "schema": {"type": "integer"}}
             }
-        responses[str(answer.status)] = response
+        responses[status] = response
     return responses
 
 
@@ -210,6 +261,17 @@ _MODEL_PARAMETER: Json = {
     "required": True,
     "description": f"Always `{MODEL}`.",
     "schema": {"type": "string", "enum": [MODEL]},
+}
+
+
+_IDEMPOTENCY_KEY: Json = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Any text of your own, new for every picture. The same request with the same "
+    "key within 24 hours gets the same reply and is charged once, whatever was lost in between; "
+    "another request with it is a 400 `idempotency_mismatch`.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
 }
 
 
@@ -237,6 +299,23 @@ _REPLY_SCHEMAS: Json = {
             output_tokens=_COUNT,
             total_tokens=_COUNT,
         ),
+    ),
+    "Usage": _object(
+        object=_STRING,
+        ledger={"type": "string", "enum": ["live", "test"]},
+        **{"from": _STRING, "to": _STRING},
+        group_by=_STRING,
+        data=_list_of(
+            {
+                "type": "object",
+                "description": "A sum, with the day, key or style it is of.",
+                "required": ["pictures", "cost_idr", "input_tokens", "output_tokens"],
+                "properties": dict.fromkeys(
+                    ("pictures", "cost_idr", "input_tokens", "output_tokens"), _COUNT
+                ),
+            }
+        ),
+        total=_object(pictures=_COUNT, cost_idr=_COUNT),
     ),
     "Model": _object(
         id=_STRING,

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import h11
+from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from iris.api.errors import answer_for, envelope
@@ -19,6 +24,8 @@ from iris.api.record import RequestRecord
 from iris.errors import InvalidRequest
 
 HEADER_TIMEOUT_S = 20.0
+_HANDED_OVER = "iris.handed_over"
+_CORK = "iris.cork"
 
 
 class BoundedH11Protocol(H11Protocol):
@@ -26,12 +33,39 @@ class BoundedH11Protocol(H11Protocol):
 
     header_timeout_s = HEADER_TIMEOUT_S
     _header_timer: asyncio.TimerHandle | None = None
+    _is_broken = False
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._plain_app = self.app
+        self.app = self._app_that_can_ask
+
+    async def _app_that_can_ask(self, scope: Any, receive: Any, send: Any) -> None:
+        scope[_HANDED_OVER] = partial(self._hand_over, self.cycle)
+        scope[_CORK] = self._cork
+        await self._plain_app(scope, receive, send)
+
+    def _cork(self, is_corked: bool) -> None:
+        """Let the system keep back the end of what is written, or send it."""
+        with suppress(OSError, AttributeError):  # a connection that is gone, another system
+            line: socket.socket = self.transport.get_extra_info("socket")
+            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, is_corked)
+
+    async def _hand_over(self, cycle: Any) -> bool:
+        """Wait until the system has the whole answer of this cycle; whether it took it."""
+        while not self._is_broken and self.transport.get_write_buffer_size():
+            await self.flow.drain()
+        if self.transport.is_closing():
+            await asyncio.sleep(0)  # a broken connection is told in the next turn of the loop
+        return cycle.response_complete and not cycle.disconnected and not self._is_broken
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        transport.set_write_buffer_limits(0)  # so that a drained one is empty
         self._await_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._is_broken = exc is not None
         self._headers_are_here()
         super().connection_lost(exc)
 
@@ -83,3 +117,28 @@ class BoundedH11Protocol(H11Protocol):
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
+
+
+async def was_handed_over(scope: Scope) -> bool:
+    """Wait until the system has the whole answer that was sent; False: the client was gone.
+
+    Under a server that does not speak through this protocol, what was sent counts as handed over.
+    """
+    ask: Callable[[], Awaitable[bool]] | None = scope.get(_HANDED_OVER)
+    return ask is None or await ask()
+
+
+@contextmanager
+def corked(scope: Scope) -> Iterator[None]:
+    """Keep the end of an answer with the system until the block ends.
+
+    A client that gets it wakes up, and on a busy host runs before whoever sent it: what has to be
+    done about an answer at once would wait that long. The system sends it in any case, even if this
+    process dies.
+    """
+    cork: Callable[[bool], None] = scope.get(_CORK, lambda _: None)
+    cork(True)
+    try:
+        yield
+    finally:
+        cork(False)

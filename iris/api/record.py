@@ -6,13 +6,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from starlette.types import Scope
 
+from iris.accounts.limits import Quota
 from iris.api.errors import new_request_id
 from iris.jobs import Usage
 
 UNMATCHED = "unmatched"
+
+
+class Open(Protocol):
+    """Something that has to be ended with its request."""
+
+    def void(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -35,6 +43,11 @@ class RequestRecord:
     num_images: int | None = None  # source images sent
     seed: int | None = None
     usage: Usage | None = None  # set when the picture is there
+    quota: Quota | None = None  # where the key stands in its minute; set by the reservation
+    charge: Open | None = None  # the price that is set aside; set by the reservation
+    charged_idr: int = 0  # set when the price was taken
+    is_kept: bool = False  # the reply is being kept for its Idempotency-Key, whatever comes now
+    client_left: bool = False  # set by whoever finds that the answer did not reach the client
     status: int | None = None  # set when the answer starts; None = nobody was there to read it
     code: str | None = None  # of the error, if it was one
     stages_s: dict[str, float] = field(default_factory=dict)

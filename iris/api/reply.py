@@ -13,7 +13,9 @@ from iris.images.encode import encode_picture, to_base64
 from iris.jobs import Picture, Usage
 
 
-def render_reply(picture: Picture, fields: ImageFields, catalog: Catalog) -> Response:
+def render_reply(
+    picture: Picture, fields: ImageFields, catalog: Catalog, cost_idr: int
+) -> Response:
     """Encode the picture and build the whole answer. Slow: meant for a thread."""
     encoded = encode_picture(
         picture.pixels,
@@ -32,6 +34,7 @@ def render_reply(picture: Picture, fields: ImageFields, catalog: Catalog) -> Res
         "x-iris-seed": str(picture.seed),
         "x-iris-queue-s": f"{picture.queue_s:.3f}",
         "x-iris-inference-s": f"{picture.inference_s:.3f}",
+        "x-iris-cost-idr": str(cost_idr),
     }
     content = json.dumps(body, separators=(",", ":")).encode()
     return Response(content, media_type="application/json", headers=headers)

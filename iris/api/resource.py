@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,7 +14,14 @@ from iris.api.errors import NO_CONTENT, error_response
 from iris.api.record import record_of
 from iris.errors import MethodNotAllowed, RouteNotFound
 
-Handler = Callable[[Request], Awaitable[Response]]
+
+class Reply(Protocol):
+    """An answer that sends itself: a Response, or something that does more when it is sent."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+Handler = Callable[[Request], Awaitable[Reply]]
 
 
 class Resource:
@@ -31,6 +39,7 @@ class Resource:
         record.route = self._path
         request = Request(scope, receive, send)
         handler = self._handlers.get(request.method)
+        response: Reply
         if handler is not None:
             response = await handler(request)
         elif request.method == "OPTIONS":
@@ -38,8 +47,9 @@ class Resource:
         else:
             error = MethodNotAllowed(f"This path takes {self._allow}.")
             record.code = error.code
-            response = error_response(error)
-            response.headers["allow"] = self._allow
+            refusal = error_response(error)
+            refusal.headers["allow"] = self._allow
+            response = refusal
         await response(scope, receive, send)
 
 

@@ -23,12 +23,14 @@ class Postgres:
 
     folder: Path
     user: str | None  # the server refuses to run as root
+    durable: bool = False  # whether a commit waits for the disk
 
     def url(self, database: str = "postgres", user: str = "iris", password: str = PASSWORD) -> str:
         return f"postgresql://{user}:{password}@/{database}?host={self.folder}"
 
     def start(self) -> None:
-        options = f"-c listen_addresses= -k {self.folder} -c fsync=off"
+        fsync = "on" if self.durable else "off"
+        options = f"-c listen_addresses= -k {self.folder} -c fsync={fsync}"
         self._run("pg_ctl", "-w", "-l", self.folder / "log", "-o", options, "start")
 
     def stop(self) -> None:
@@ -49,7 +51,7 @@ class Postgres:
 
 
 @contextmanager
-def running_postgres() -> Iterator[Postgres]:
+def running_postgres(durable: bool = False) -> Iterator[Postgres]:
     # not below pytest's own folder: a socket's path is short, and the server's user reads this
     with tempfile.TemporaryDirectory(prefix="iris-pg-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -63,7 +65,7 @@ def running_postgres() -> Iterator[Postgres]:
         if user is not None:
             shutil.chown(folder, user)
             folder.chmod(0o755)
-        server = Postgres(folder, user)
+        server = Postgres(folder, user, durable)
         secret = folder / "password"
         secret.write_text(PASSWORD)
         if user is not None:

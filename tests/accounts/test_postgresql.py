@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import secrets
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,30 +16,18 @@ from iris.accounts.db import Database
 from iris.accounts.first_key import ensure_first_key
 from iris.accounts.keys import KeyRing, create_key, list_keys, revoke_key
 from iris.errors import BackendUnavailable, ConfigError, Unauthenticated
-from tests.accounts.postgres import PASSWORD, Postgres, running_postgres
+from tests.accounts.conftest import new_database_url
+from tests.accounts.postgres import PASSWORD, Postgres
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    with running_postgres() as server:
-        yield server
+@pytest.fixture
+def server(postgres: Postgres) -> Postgres:
+    return postgres
 
 
 @pytest.fixture
 def url(server: Postgres) -> str:
-    """A database of its own for every test."""
-    return _new_database(server, "")
-
-
-def _new_database(server: Postgres, options: str) -> str:
-    name = f"iris_{secrets.token_hex(4)}"
-    database = Database(server.url())
-    with database._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        # AUTOCOMMIT: a database cannot be made inside a transaction
-        connection.execute(text("SET default_transaction_read_only = off"))
-        connection.execute(text(f"CREATE DATABASE {name} {options}"))
-    database.close()
-    return server.url(name)
+    return new_database_url(server)
 
 
 @pytest.fixture
@@ -139,7 +126,7 @@ def test_a_key_that_one_service_makes_and_revokes_counts_for_another(
 
 def test_an_old_database_without_an_encoding_will_do(server: Postgres) -> None:
     options = "ENCODING SQL_ASCII LOCALE 'C' TEMPLATE template0"
-    database = Database(_new_database(server, options))
+    database = Database(new_database_url(server, options))
     try:
         create_key(database, "Kedai Kopi é", is_test=True)
         assert [record.key.name for record in list_keys(database)] == ["Kedai Kopi é"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import os
 import re
 import threading
 import time
@@ -16,8 +17,15 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 from PIL import Image
+from sqlalchemy import text, update
 from starlette.applications import Starlette
 
+from iris.accounts.accounts import show_account, top_up
+from iris.accounts.db import Database
+from iris.accounts.keys import KeyRow, insert_key
+from iris.accounts.ledger import Ledger
+from iris.accounts.limits import CounterRow, Limits
+from iris.accounts.verify import verify
 from iris.catalog import Catalog, Style
 from iris.config import Settings
 from iris.errors import Unauthenticated
@@ -36,6 +44,7 @@ class FakeKey:
     id: str
     name: str
     is_test: bool
+    account_id: str = "acc_0000000000000000"
 
 
 class FakeKeys:
@@ -55,6 +64,25 @@ class FakeKeys:
         return self.known[token]
 
 
+def make_ledger(home: Path, money_idr: int = 10**9, **limits: int) -> Ledger:
+    """A real ledger that knows the keys of `FakeKeys`, with money and, unless told, no limits."""
+    database = Database(f"sqlite:///{home / 'iris.db'}")
+    unlimited = {"rpm": 10**6, "rpd": 10**6, "max_in_flight": 10**6, "monthly_cap_idr": 0}
+    with database.write() as session:
+        for kind in ("live", "test"):
+            key, _ = insert_key(
+                session, kind, is_test=kind == "test", limits=Limits(**(unlimited | limits))
+            )
+            for row in (CounterRow, KeyRow):
+                name = "id" if row is KeyRow else "key_id"
+                session.execute(text("PRAGMA defer_foreign_keys = ON"))
+                session.execute(
+                    update(row).where(getattr(row, name) == key.id).values({name: f"key_{kind}"})
+                )
+    top_up(database, "default", money_idr)
+    return Ledger(database, home)
+
+
 class FakeDispatcher:
     """Makes grey pictures at once; a test may make it fail or hang instead."""
 
@@ -65,6 +93,7 @@ class FakeDispatcher:
         self.jobs: list[Job] = []
         self.error: Exception | None = None
         self.hangs = False
+        self.noise = False  # pictures that cannot be compressed
         self.started = threading.Event()
         self.cancelled = threading.Event()
         self.health_answer: EngineHealth | Exception | None = HEALTHY
@@ -80,7 +109,8 @@ class FakeDispatcher:
             except asyncio.CancelledError:
                 self.cancelled.set()
                 raise
-        rgb = bytes([120]) * (job.width_px * job.height_px * 3)
+        num_bytes = job.width_px * job.height_px * 3
+        rgb = os.urandom(num_bytes) if self.noise else bytes([120]) * num_bytes
         return Picture(
             Pixels(job.width_px, job.height_px, rgb), job.seed, Usage(11, 22, 33), 0.25, 1.5
         )
@@ -230,3 +260,36 @@ def wait_for_line(caplog: pytest.LogCaptureFixture, code: str) -> dict[str, Any]
                 return fields
         time.sleep(0.01)
     raise AssertionError(f"no log line with the code {code}")
+
+
+class Shop:
+    """A front with a ledger of its own."""
+
+    def __init__(self, front: Front, ledger: Ledger, dispatcher: FakeDispatcher) -> None:
+        self.front = front
+        self.ledger = ledger
+        self.dispatcher = dispatcher
+        self.began_idr = self.left_idr()
+
+    def post(
+        self, path: str = "/v1/images/generations", key: str | None = None, **kw: Any
+    ) -> httpx.Response:
+        more = {} if key is None else {"key": key}
+        return self.front.post(path, json=kw.pop("json", generation()), **more, **kw)
+
+    def replace_ledger(self, ledger: Ledger) -> None:
+        """The same front, as after a restart."""
+        self.ledger = self.front.app.state.ledger = ledger
+
+    def left_idr(self) -> tuple[int, int]:
+        live = show_account(self.ledger.database, "default").live
+        return live.available_idr, live.held_idr
+
+    def spent_idr(self) -> int:
+        """Of the live ledger. Nothing may be held between requests."""
+        deadline = time.monotonic() + 5
+        while (left := self.left_idr())[1] and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert left[1] == 0
+        assert verify(self.ledger.database).breaches == ()
+        return self.began_idr[0] - left[0]

@@ -28,10 +28,10 @@ from tests.api.fakes import (
     Front,
     Loop,
     assert_envelope,
-    assert_refused,
     edit,
     generation,
     make_catalog,
+    make_ledger,
     make_settings,
     picture_base64,
     picture_bytes,
@@ -126,18 +126,12 @@ def test_every_failure_of_the_engine_has_its_answer_and_the_next_picture_comes(
     assert front.post(path, json=body).status_code == 200
 
 
-def test_an_idempotency_key_is_refused_by_name_and_not_ignored(
-    front: Front, dispatcher: FakeDispatcher
-) -> None:
-    response = front.post(GENERATIONS, json=generation(), headers={"idempotency-key": "abc"})
-    assert_refused(front, dispatcher, response, 400, "invalid_request", "Idempotency-Key")
-
-
 def test_a_front_without_an_engine_yet_says_so_before_it_decodes(
     loop: Loop, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     settings = make_settings(tmp_path_factory.mktemp("early"))
     app = create_app(settings, make_catalog(), keys=FakeKeys(), decoder=Decoder(settings))
+    app.state.ledger = make_ledger(settings.home)
     front = Front(app, loop)
     try:
         early = front.post(EDITS, json=edit(image="not base64"))
@@ -161,6 +155,7 @@ def test_a_picture_past_its_deadline_is_a_504_and_is_cancelled(
         decoder=Decoder(settings),
         dispatcher_source=lambda: dispatcher,
     )
+    app.state.ledger = make_ledger(settings.home)
     front = Front(app, loop)
     try:
         dispatcher.hangs = True

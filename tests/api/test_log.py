@@ -53,6 +53,7 @@ def test_a_picture_leaves_one_line_with_its_facts(
         "size": "64x64",
         "steps": 3,
         "lora": "dark",
+        "charged_idr": 750,
     }
 
 

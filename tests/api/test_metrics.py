@@ -24,6 +24,7 @@ from tests.api.fakes import (
     Loop,
     generation,
     make_catalog,
+    make_ledger,
     make_settings,
 )
 
@@ -54,6 +55,7 @@ def test_requests_are_counted_where_only_the_metrics_listener_shows_them(
         decoder=Decoder(settings),
         dispatcher_source=lambda: dispatcher,
     )
+    app.state.ledger = make_ledger(settings.home)
     front = Front(app, loop)
     try:
         front.post("/v1/images/generations", json=generation(lora="dark", prompt="Nightfall"))
@@ -69,6 +71,9 @@ def test_requests_are_counted_where_only_the_metrics_listener_shows_them(
         'iris_requests_total{code="not_found",method="other",route="unmatched",status="404"} 1.0',
         'iris_refusals_total{code="invalid_request"} 1.0',
         f'iris_pictures_delivered_total{{lora="dark",{route}}} 1.0',
+        'iris_key_pictures_total{key_id="key_live",ledger="live"} 1.0',
+        'iris_key_charged_idr_total{key_id="key_live",ledger="live"} 750.0',
+        'iris_key_refusals_total{code="invalid_request",key_id="key_live"} 1.0',
         f"iris_request_duration_seconds_count{{{route}}} 2.0",
         "iris_requests_in_flight 0.0",
     ):

@@ -21,7 +21,7 @@ def test_the_reply_is_what_openai_calls_an_images_response(output_format: str) -
     fields = GenerateBody.model_validate(
         {"model": "epithre-iris", "prompt": "x", "output_format": output_format}
     )
-    response = render_reply(PICTURE, fields, make_catalog())
+    response = render_reply(PICTURE, fields, make_catalog(), 750)
     parsed = ImagesResponse.model_validate(json.loads(response.body), strict=True)
     assert parsed.usage is not None
     assert (parsed.usage.input_tokens, parsed.usage.total_tokens) == (3, 7)
@@ -34,5 +34,5 @@ def test_the_reply_is_what_openai_calls_an_images_response(output_format: str) -
 
 def test_a_seed_of_63_bits_is_told_without_rounding() -> None:
     fields = GenerateBody.model_validate({"model": "epithre-iris", "prompt": "x"})
-    response = render_reply(PICTURE, fields, make_catalog())
+    response = render_reply(PICTURE, fields, make_catalog(), 750)
     assert response.headers["x-iris-seed"] == "9223372036854775807"

@@ -22,6 +22,13 @@ from PIL import Image
 CHECKOUT = Path(__file__).parents[2]
 BENTOML = Path(sys.executable).with_name("bentoml")
 START_S = 90
+# The first key makes more pictures here than a key may that pays.
+NO_LIMITS = {
+    "IRIS_KEY_RPM": "1000000",
+    "IRIS_KEY_RPD": "1000000",
+    "IRIS_KEY_IN_FLIGHT": "1000000",
+    "IRIS_KEY_MONTHLY_CAP_IDR": "0",
+}
 
 
 def free_port():
@@ -54,8 +61,8 @@ class Server:
             **kwargs,
         )
 
-    def openai(self):
-        return OpenAI(base_url=f"{self.url}/v1", api_key=self.key, max_retries=0)
+    def openai(self, api_key=None):
+        return OpenAI(base_url=f"{self.url}/v1", api_key=api_key or self.key, max_retries=0)
 
     def is_ready(self):
         try:
@@ -90,6 +97,10 @@ class Server:
         """The process of the engine."""
         return next(p for p in self.processes() if "iris_engine" in p.cmdline())
 
+    def front(self):
+        """The process of the front."""
+        return next(p for p in self.processes() if "epithre_iris" in p.cmdline())
+
     def stop(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
@@ -108,8 +119,10 @@ def start(tmp_path_factory):
     stack = ExitStack()
     store = tmp_path_factory.mktemp("bentoml")
 
-    def start_server(target="service:EpithreIris", bentoml_home=store, ready=True, **settings):
-        home = tmp_path_factory.mktemp("home")
+    def start_server(
+        target="service:EpithreIris", bentoml_home=store, ready=True, home=None, **settings
+    ):
+        home = home or tmp_path_factory.mktemp("home")
         port, metrics_port = free_port(), free_port()
         log_file = home / "serve.log"
         env = {key: value for key, value in os.environ.items() if not key.startswith("IRIS_")}
@@ -117,9 +130,10 @@ def start(tmp_path_factory):
             "BENTOML_HOME": str(bentoml_home),
             "IRIS_HOME": str(home),
             "IRIS_METRICS_BIND": f"127.0.0.1:{metrics_port}",
+            **NO_LIMITS,
             **settings,
         }
-        with log_file.open("wb") as log:
+        with log_file.open("ab") as log:
             process = subprocess.Popen(
                 [BENTOML, "serve", target, "--host", "127.0.0.1", "--port", str(port)],
                 cwd=CHECKOUT,

@@ -1,0 +1,215 @@
+"""What an Idempotency-Key stands for: a picture in the making, or the reply that was given.
+
+A reply is kept in the transaction that takes its price, before its first byte is sent. Whatever is
+lost after that, the same request gets the same picture and pays nothing more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    LargeBinary,
+    String,
+    Text,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from iris.accounts.db import Base
+from iris.errors import InvalidRequest
+
+KEPT_MS = 24 * 3600 * 1000
+MAX_TOKEN_CHARACTERS = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One use of an Idempotency-Key by one API key.
+
+    token: the text of the header; only its hash is kept. fingerprint: of the request's content.
+    """
+
+    key_id: str
+    token: str = field(repr=False)
+    fingerprint: str
+
+    @property
+    def token_sha256(self) -> str:
+        return hashlib.sha256(self.token.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A reply that was given."""
+
+    claim: Claim
+    headers: dict[str, str]
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Mine:
+    """Nobody made this picture yet: who asked makes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class InTheMaking:
+    """Somebody makes it; ask again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """It was made, and this was the reply."""
+
+    headers: dict[str, str]
+    body: bytes = field(repr=False)
+
+
+Standing = Mine | InTheMaking | Replay
+
+
+class OutcomeRow(Base):
+    __tablename__ = "outcomes"
+
+    key_id: Mapped[str] = mapped_column(String(20), primary_key=True)
+    token_sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    created_at_ms: Mapped[int] = mapped_column(BigInteger, index=True)
+    lease_id: Mapped[str | None] = mapped_column(String(40), index=True)  # while in the making
+    headers: Mapped[str | None] = mapped_column(Text)
+    body_bytes: Mapped[int] = mapped_column(BigInteger)  # 0 = not there, or not any more
+
+
+class OutcomeBodyRow(Base):
+    """Apart from the other facts, so that those are read without megabytes."""
+
+    __tablename__ = "outcome_bodies"
+
+    key_id: Mapped[str] = mapped_column(String(20), primary_key=True)
+    token_sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    body: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+def claim_outcome(session: Session, claim: Claim, lease_id: str, now_ms: int) -> Standing:
+    """Say who makes the picture; from `Mine` on it is in the making until it is kept or given up.
+
+    Raises:
+        InvalidRequest: the token was used with another content, or its picture was delivered and is
+            not kept any more.
+    """
+    found = session.execute(
+        select(
+            OutcomeRow.fingerprint,
+            OutcomeRow.created_at_ms,
+            OutcomeRow.lease_id,
+            OutcomeRow.headers,
+            OutcomeBodyRow.body,
+        )
+        .outerjoin(
+            OutcomeBodyRow,
+            (OutcomeBodyRow.key_id == OutcomeRow.key_id)
+            & (OutcomeBodyRow.token_sha256 == OutcomeRow.token_sha256),
+        )
+        .where(*_is(claim))
+    ).one_or_none()
+    if found is not None and found.created_at_ms <= now_ms - KEPT_MS and found.lease_id is None:
+        _forget(session, claim.key_id, claim.token_sha256)
+        found = None
+    if found is None:
+        session.execute(
+            insert(OutcomeRow).values(
+                key_id=claim.key_id,
+                token_sha256=claim.token_sha256,
+                fingerprint=claim.fingerprint,
+                created_at_ms=now_ms,
+                lease_id=lease_id,
+                body_bytes=0,
+            )
+        )
+        return Mine()
+    if found.fingerprint != claim.fingerprint:
+        raise InvalidRequest(
+            "This `Idempotency-Key` was used with another request in the last 24 hours; use a new "
+            "one for every new picture.",
+            code="idempotency_mismatch",
+            param="Idempotency-Key",
+        )
+    if found.lease_id is not None:
+        return InTheMaking()
+    if found.body is None:
+        raise InvalidRequest(
+            "The picture of this `Idempotency-Key` was delivered, and is no longer kept. Use a new "
+            "one to make, and pay for, another picture.",
+            code="idempotency_expired",
+            param="Idempotency-Key",
+        )
+    return Replay(json.loads(found.headers), found.body)
+
+
+def keep_outcome(session: Session, outcome: Outcome, now_ms: int, max_bytes: int) -> None:
+    """Keep a reply; the oldest ones of all lose their bodies where it is too much together."""
+    claim = outcome.claim
+    _forget(session, claim.key_id, claim.token_sha256)  # that it is in the making
+    where = {"key_id": claim.key_id, "token_sha256": claim.token_sha256}
+    session.execute(
+        insert(OutcomeRow).values(
+            **where,
+            fingerprint=claim.fingerprint,
+            created_at_ms=now_ms,
+            headers=json.dumps(outcome.headers),
+            body_bytes=len(outcome.body),
+        )
+    )
+    session.execute(insert(OutcomeBodyRow).values(**where, body=outcome.body))
+    over = (session.scalar(select(func.sum(OutcomeRow.body_bytes))) or 0) - max_bytes
+    while over > 0:
+        oldest = session.execute(
+            select(OutcomeRow.key_id, OutcomeRow.token_sha256, OutcomeRow.body_bytes)
+            .where(OutcomeRow.body_bytes > 0)
+            .order_by(OutcomeRow.created_at_ms)
+            .limit(1)
+        ).one()
+        over -= oldest.body_bytes
+        key_id, token = oldest.key_id, oldest.token_sha256
+        session.execute(
+            update(OutcomeRow)
+            .where(OutcomeRow.key_id == key_id, OutcomeRow.token_sha256 == token)
+            .values(body_bytes=0)
+        )
+        session.execute(
+            delete(OutcomeBodyRow).where(
+                OutcomeBodyRow.key_id == key_id, OutcomeBodyRow.token_sha256 == token
+            )
+        )
+
+
+def give_up_outcome(session: Session, claim: Claim) -> None:
+    """The picture will not come: whoever asks again makes it."""
+    session.execute(delete(OutcomeRow).where(*_is(claim), OutcomeRow.lease_id.is_not(None)))
+
+
+def forget_old_outcomes(session: Session, now_ms: int) -> None:
+    """Remove what is older than 24 hours."""
+    old = select(OutcomeRow.key_id, OutcomeRow.token_sha256).where(
+        OutcomeRow.created_at_ms <= now_ms - KEPT_MS, OutcomeRow.lease_id.is_(None)
+    )
+    for key_id, token_sha256 in session.execute(old).all():
+        _forget(session, key_id, token_sha256)
+
+
+def _forget(session: Session, key_id: str, token_sha256: str) -> None:
+    for row in (OutcomeRow, OutcomeBodyRow):
+        session.execute(delete(row).where(row.key_id == key_id, row.token_sha256 == token_sha256))
+
+
+def _is(claim: Claim) -> tuple[ColumnElement[bool], ...]:
+    return (OutcomeRow.key_id == claim.key_id, OutcomeRow.token_sha256 == claim.token_sha256)

@@ -1,0 +1,162 @@
+"""Proves the invariants of the ledger from its journal, and names the rows that break them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from iris.accounts.db import Database
+from iris.accounts.journal import MOVES
+
+MAX_SHOWN = 20  # rows of each invariant that are named
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """A row that must not be."""
+
+    invariant: str
+    row: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What was looked at, and what was wrong with it."""
+
+    rows: int
+    open_holds: int
+    captured_live_idr: int
+    captured_test_idr: int
+    breaches: tuple[Breach, ...]
+
+
+_BOOKS = " OR ".join(
+    f"(kind = '{kind}' AND debit = '{debit}' AND credit = '{credit}')"
+    for kind, (debit, credit) in MOVES.items()
+)
+_DERIVED = (
+    "SELECT account_id, is_test,"
+    " SUM(CASE WHEN credit = 'available' THEN amount_idr ELSE 0 END)"
+    " - SUM(CASE WHEN debit = 'available' THEN amount_idr ELSE 0 END) AS available_idr,"
+    " SUM(CASE WHEN credit = 'held' THEN amount_idr ELSE 0 END)"
+    " - SUM(CASE WHEN debit = 'held' THEN amount_idr ELSE 0 END) AS held_idr"
+    " FROM journal GROUP BY account_id, is_test"
+)
+
+# What must be true -> a query for the rows for which it is not. No text of anybody's is in them.
+INVARIANTS: dict[str, str] = {
+    "every row moves a positive amount between the books of its kind": (
+        f"SELECT id AS journal, kind, debit, credit, amount_idr FROM journal"
+        f" WHERE amount_idr <= 0 OR NOT ({_BOOKS})"
+    ),
+    "every capture and every void resolves an earlier hold, whole": (
+        "SELECT j.id AS journal, j.kind, j.hold_id FROM journal j LEFT JOIN journal h"
+        " ON h.kind = 'hold' AND h.hold_id = j.hold_id AND h.id < j.id"
+        " AND h.account_id = j.account_id AND h.is_test = j.is_test"
+        " AND h.key_id = j.key_id AND h.amount_idr = j.amount_idr"
+        " WHERE j.kind IN ('capture', 'void') AND h.id IS NULL"
+    ),
+    "every hold is resolved once at most": (
+        "SELECT MAX(id) AS journal, hold_id, COUNT(*) AS resolutions FROM journal"
+        " WHERE kind IN ('capture', 'void') GROUP BY hold_id HAVING COUNT(*) > 1"
+    ),
+    "every hold is made once": (
+        "SELECT MAX(id) AS journal, hold_id, COUNT(*) AS holds FROM journal"
+        " WHERE kind = 'hold' GROUP BY hold_id HAVING COUNT(*) > 1"
+    ),
+    "every hold without a resolution is open": (
+        "SELECT h.id AS journal, h.hold_id FROM journal h"
+        " LEFT JOIN journal r ON r.hold_id = h.hold_id AND r.kind IN ('capture', 'void')"
+        " LEFT JOIN holds o ON o.id = h.hold_id"
+        " WHERE h.kind = 'hold' AND r.id IS NULL AND o.id IS NULL"
+    ),
+    "every open hold is in the journal, as it is, without a resolution": (
+        "SELECT o.id AS hold FROM holds o"
+        " LEFT JOIN journal h ON h.kind = 'hold' AND h.hold_id = o.id"
+        " AND h.account_id = o.account_id AND h.is_test = o.is_test AND h.key_id = o.key_id"
+        " AND h.amount_idr = o.amount_idr"
+        " LEFT JOIN journal r ON r.hold_id = o.id AND r.kind IN ('capture', 'void')"
+        " WHERE h.id IS NULL OR r.id IS NOT NULL"
+    ),
+    "every refund gives back a captured picture, once, and no more than its price": (
+        "SELECT MAX(r.id) AS journal, r.hold_id FROM journal r LEFT JOIN journal c"
+        " ON c.kind = 'capture' AND c.hold_id = r.hold_id AND c.id < r.id"
+        " AND c.account_id = r.account_id AND c.is_test = r.is_test"
+        " AND c.amount_idr >= r.amount_idr"
+        " WHERE r.kind = 'refund' GROUP BY r.hold_id HAVING COUNT(c.id) <> 1"
+    ),
+    "no balance was ever negative": (
+        "SELECT id AS journal, account_id, is_test, available_idr, held_idr FROM (SELECT id,"
+        " account_id, is_test,"
+        " SUM(CASE WHEN credit = 'available' THEN amount_idr WHEN debit = 'available'"
+        " THEN -amount_idr ELSE 0 END) OVER w AS available_idr,"
+        " SUM(CASE WHEN credit = 'held' THEN amount_idr WHEN debit = 'held' THEN -amount_idr"
+        " ELSE 0 END) OVER w AS held_idr"
+        " FROM journal WINDOW w AS (PARTITION BY account_id, is_test ORDER BY id)) AS running"
+        " WHERE available_idr < 0 OR held_idr < 0"
+    ),
+    "every balance is the sum of its journal": (
+        "SELECT b.account_id, b.is_test, b.available_idr, b.held_idr,"
+        " d.available_idr AS journal_available_idr, d.held_idr AS journal_held_idr"
+        f" FROM balances b LEFT JOIN ({_DERIVED}) AS d"
+        " ON d.account_id = b.account_id AND d.is_test = b.is_test"
+        " WHERE b.available_idr <> COALESCE(d.available_idr, 0)"
+        " OR b.held_idr <> COALESCE(d.held_idr, 0)"
+    ),
+    "every account has a balance on each ledger": (
+        "SELECT a.id AS account, COUNT(b.account_id) AS balances FROM accounts a"
+        " LEFT JOIN balances b ON b.account_id = a.id GROUP BY a.id HAVING COUNT(b.account_id) <> 2"
+    ),
+    "every key counts the holds that it has open": (
+        "SELECT c.key_id, c.in_flight, COUNT(o.id) AS open_holds FROM counters c"
+        " LEFT JOIN holds o ON o.key_id = c.key_id GROUP BY c.key_id, c.in_flight"
+        " HAVING c.in_flight <> COUNT(o.id)"
+    ),
+    "every key's holds are numbered without a gap": (
+        "SELECT c.key_id, c.admitted, COUNT(j.id) AS holds FROM counters c"
+        " LEFT JOIN journal j ON j.key_id = c.key_id AND j.kind = 'hold'"
+        " GROUP BY c.key_id, c.admitted"
+        " HAVING c.admitted <> COUNT(j.id) OR c.admitted <> COALESCE(MAX(j.key_seq), 0)"
+    ),
+    "every capture has its usage record, as it is": (
+        "SELECT j.id AS journal, j.hold_id FROM journal j LEFT JOIN usage u"
+        " ON u.hold_id = j.hold_id AND u.account_id = j.account_id AND u.key_id = j.key_id"
+        " AND u.is_test = j.is_test AND u.amount_idr = j.amount_idr"
+        " WHERE j.kind = 'capture' AND u.hold_id IS NULL"
+    ),
+    "every usage record was captured": (
+        "SELECT u.hold_id AS usage FROM usage u LEFT JOIN journal j"
+        " ON j.hold_id = u.hold_id AND j.kind = 'capture' WHERE j.id IS NULL"
+    ),
+}
+
+
+def verify(database: Database) -> Verdict:
+    """Look at everything, in one state of the database; services may go on meanwhile."""
+    with database.read() as session:
+        captured = {
+            bool(is_test): int(amount)
+            for is_test, amount in session.execute(
+                text(
+                    "SELECT is_test, SUM(amount_idr) FROM journal WHERE kind = 'capture'"
+                    " GROUP BY is_test"
+                )
+            )
+        }
+        return Verdict(
+            rows=session.scalar(text("SELECT COUNT(*) FROM journal")) or 0,
+            open_holds=session.scalar(text("SELECT COUNT(*) FROM holds")) or 0,
+            captured_live_idr=captured.get(False, 0),
+            captured_test_idr=captured.get(True, 0),
+            breaches=tuple(_breaches(session)),
+        )
+
+
+def _breaches(session: Session) -> Iterator[Breach]:
+    for invariant, query in INVARIANTS.items():
+        for row in session.execute(text(f"{query} LIMIT {MAX_SHOWN}")).mappings():
+            shown = " ".join(f"{name}={value}" for name, value in row.items())
+            yield Breach(invariant, shown)

@@ -1,0 +1,27 @@
+"""Money after a process was killed at any moment, again and again; `make soak` does it longer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.soak import soak
+from tests.accounts.conftest import new_database_url
+from tests.accounts.postgres import Postgres
+
+
+def check(home: Path, url: str, kills: int) -> None:
+    report = soak(home, url, kills)
+    assert report.kills == kills
+    assert report.is_right, report
+    assert report.exact_paid == report.exact_delivered
+    # A death between the last byte and the note of it cannot be told from one before: few do so.
+    assert report.plain_delivered - report.plain_paid <= kills / 10
+    assert report.exact_delivered + report.plain_delivered >= kills
+
+
+def test_200_kills_at_any_moment_cost_nobody_a_rupiah(tmp_path: Path) -> None:
+    check(tmp_path, f"sqlite:///{tmp_path / 'iris.db'}", 200)
+
+
+def test_kills_are_survived_on_postgresql_too(postgres: Postgres, tmp_path: Path) -> None:
+    check(tmp_path, new_database_url(postgres), 25)

@@ -1,0 +1,190 @@
+"""The commands about accounts, keys, the ledger and usage."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from iris.accounts.db import Database
+from iris.cli import main
+from tests.accounts.books import Books
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
+    for key in [key for key in os.environ if key.startswith("IRIS_")]:
+        monkeypatch.delenv(key)
+    monkeypatch.setenv("IRIS_HOME", str(tmp_path))
+    return Database(f"sqlite:///{tmp_path / 'iris.db'}")
+
+
+@pytest.fixture
+def iris(capsys: Captured) -> Any:
+    """iris("accounts", "list") -> the objects it prints with --json."""
+
+    def run(*arguments: str) -> Any:
+        assert main([*arguments, "--json"]) == 0
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    return run
+
+
+def test_an_account_is_made_topped_up_suspended_and_resumed(iris: Any) -> None:
+    (made,) = iris("accounts", "create", "--name", "toko")
+    assert (made["state"], made["live"]["available_idr"]) == ("active", 0)
+    for _ in range(2):
+        (paid,) = iris("accounts", "topup", "toko", "10000", "--reference", "INV-1")
+    assert paid["live"]["available_idr"] == 10_000
+    (paid,) = iris("accounts", "topup", made["id"], "500", "--test", "--note", "a gift")
+    assert paid["test"]["available_idr"] == made["test"]["available_idr"] + 500
+    assert iris("accounts", "suspend", "toko")[0]["state"] == "suspended"
+    assert iris("accounts", "resume", "toko")[0]["state"] == "active"
+    assert iris("accounts", "list") == [iris("accounts", "resume", "toko")[0]]
+
+
+def test_a_key_belongs_to_an_account_and_has_limits_that_can_be_changed(iris: Any) -> None:
+    (account,) = iris("accounts", "create", "--name", "toko")
+    iris("accounts", "create", "--name", "other")
+    (key,) = iris("keys", "create", "--name", "web", "--live", "--account", "toko", "--rpm", "7")
+    assert key["account_id"] == account["id"]
+    (listed,) = iris("keys", "list")
+    assert listed["limits"] == {
+        "rpm": 7,
+        "rpd": 10_000,
+        "max_in_flight": 10,
+        "monthly_cap_idr": 1_000_000,
+    }
+    (changed,) = iris("keys", "limit", key["id"], "--in-flight", "3", "--monthly-cap", "0")
+    assert (changed["limits"]["rpm"], changed["limits"]["max_in_flight"]) == (7, 3)
+    assert changed["limits"]["monthly_cap_idr"] == 0
+
+
+def test_the_limits_of_a_new_key_are_those_of_the_settings(
+    iris: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IRIS_KEY_RPM", "600")
+    iris("keys", "create", "--name", "web")
+    assert iris("keys", "list")[0]["limits"]["rpm"] == 600
+
+
+def test_the_ledger_is_shown_exported_verified_and_refunded(
+    iris: Any, database: Database, capsys: Captured
+) -> None:
+    books = Books(database, money_idr=2_000)
+    books.capture(books.admitted())
+    rows = iris("ledger", "show", "shop")
+    assert [row["kind"] for row in rows] == ["top_up", "top_up", "hold", "capture"]
+    assert iris("ledger", "show", "--last", "1") == rows[-1:]
+    assert iris("ledger", "export") == rows
+    assert main(["ledger", "export", "shop"]) == 0
+    assert [r["kind"] for r in csv.DictReader(io.StringIO(capsys.readouterr().out))] == [
+        row["kind"] for row in rows
+    ]
+    (verdict,) = iris("ledger", "verify")
+    assert (verdict["ok"], verdict["captured_live_idr"]) == (True, 750)
+    (account,) = iris("ledger", "refund", rows[-1]["hold_id"], "--note", "sorry")
+    assert account["live"]["available_idr"] == 2_000
+    assert main(["ledger", "verify"]) == 0
+    assert capsys.readouterr().out == (
+        "5 rows, 0 open holds; taken: Rp750 live, Rp0 test. It verifies.\n"
+    )
+
+
+def test_a_ledger_that_was_tampered_with_is_told_by_row_and_exit_status(
+    database: Database, capsys: Captured
+) -> None:
+    books = Books(database, money_idr=2_000)
+    books.capture(books.admitted())
+    with database.write() as session:
+        session.execute(text("DROP TRIGGER journal_no_update"))
+        session.execute(text("UPDATE journal SET amount_idr = 700 WHERE kind = 'capture'"))
+    assert main(["ledger", "verify"]) == 1
+    told = capsys.readouterr().out
+    assert "BROKEN: every capture and every void resolves an earlier hold, whole" in told
+    assert "kind=capture" in told
+    assert "BROKEN: every balance is the sum of its journal" in told
+    assert books.account in told
+
+
+def test_usage_is_summed_and_exported(iris: Any, database: Database, capsys: Captured) -> None:
+    books = Books(database, money_idr=2_000)
+    books.capture(books.admitted())
+    books.capture(books.admitted())
+    period = ("--from", "2026-11-01", "--to", "2026-11-01")
+    (day,) = iris("usage", "shop", *period)
+    assert (day["group"], day["pictures"], day["cost_idr"]) == ("2026-11-01", 2, 1_500)
+    (key,) = iris("usage", "shop", *period, "--group-by", "key")
+    assert key["group"] == books.key_id
+    assert iris("usage", "shop", *period, "--test") == []
+    assert main(["usage", "shop", *period, "--csv"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["accounts", "list"],
+        ["keys", "list"],
+        ["ledger", "show"],
+        ["usage", "shop", "--from", "2026-11-01", "--to", "2026-11-02"],
+    ],
+)
+def test_every_list_is_a_table_for_a_person(
+    database: Database, capsys: Captured, arguments: list[str]
+) -> None:
+    books = Books(database, money_idr=2_000)
+    books.capture(books.admitted())
+    assert main(arguments) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.isupper()
+    assert rows
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["accounts", "topup", "nobody", "5"], "nobody"),
+        (["accounts", "topup", "shop", "0"], "integer of rupiah"),
+        (["accounts", "topup", "shop", "-5"], "integer of rupiah"),
+        (["accounts", "create", "--name", "shop"], "named 'shop' already"),
+        (["accounts", "suspend", "nobody"], "nobody"),
+        (["keys", "create", "--name", "a", "--account", "nobody"], "nobody"),
+        (["keys", "create", "--name", "a", "--rpm", "0"], "rpm=0"),
+        (["keys", "limit", "key_0", "--rpm", "5"], "key_0"),
+        (["ledger", "refund", "hold_0"], "hold_0"),
+        (["ledger", "export", "nobody"], "nobody"),
+        (["usage", "nobody"], "nobody"),
+        (["usage", "shop", "--from", "today"], "YYYY-MM-DD"),
+    ],
+)
+def test_an_error_is_one_line_and_changes_nothing(
+    database: Database, capsys: Captured, arguments: list[str], said: str
+) -> None:
+    books = Books(database)
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("iris: ")
+    assert captured.err.count("\n") == 1
+    assert said in captured.err
+    books.check()
+
+
+def test_the_commands_of_the_docs_do_what_they_say(capsys: Captured) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "accounts.md").read_text()
+    commands = re.findall(r"^    iris (.+)$", page, re.MULTILINE)
+    assert len(commands) == 4
+    for command in commands:
+        assert main(shlex.split(command)) == 0
+    assert re.search(r"toko +active +150,000", capsys.readouterr().out)
