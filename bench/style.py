@@ -28,6 +28,7 @@ from iris.engine.lora import Styles, install_styles
 from iris.engine.pointwise import Pointwise
 from iris.engine.transformer import PackedTransformer
 
+AS_WIDE = "one block of each kind at klein's width, 160 tokens each"
 MINI = CHECKOUT / "models" / "iris-mini"
 
 
@@ -89,7 +90,7 @@ def main() -> None:
     with torch.inference_mode():
         for name, (model, styles), text, picture in (
             ("iris-mini, three pictures of 768x768", embedded(), 64, 144),
-            ("one block of each kind at klein's width, 512x512", as_wide_as_klein(), 512, 1024),
+            (AS_WIDE, as_wide_as_klein(), 32, 128),
         ):
             seconds: dict[str, list[float]] = {}
             for turn in range(options.rounds + 1):  # the first is not counted
