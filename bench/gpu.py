@@ -18,6 +18,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from diffusers import (
 )
 from machine import facts
 from server import CHECKOUT, RESULTS
-from solo import a_source
+from solo import a_source, job_of
 from torch import nn
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
@@ -40,7 +41,7 @@ from iris.engine.conditioning import Conditioner
 from iris.engine.denoiser import Denoiser, Row, to_pixels
 from iris.engine.loader import Components
 from iris.engine.lora import Adapter, GatedLinear, Styles
-from iris.jobs import EditJob, GenerateJob, Job, Pixels
+from iris.jobs import EditJob, Job
 
 # side, steps, references: the floor on an H200 in ms, where one is known
 CASES = {(768, 4, 0): 113, (960, 4, 0): 171, (768, 30, 0): None} | {
@@ -140,25 +141,7 @@ def add_styles(transformer: nn.Module, names: tuple[str, ...]) -> Styles:
 
 
 def a_job(side: int, steps: int, references: int, lora: str | None = None, seed: int = 0) -> Job:
-    common: dict[str, Any] = {
-        "request_id": "bench",
-        "owner": "bench",
-        "prompt": "a red boat on a calm sea at sunset",
-        "width_px": side,
-        "height_px": side,
-        "num_inference_steps": steps,
-        "seed": seed,
-        "guidance_scale": 1.0,
-        "lora": lora,
-        "lora_strength": 0.8,
-        "deadline_s": 3600.0,
-    }
-    if not references:
-        return GenerateJob(**common)
-    images = (a_source(side, turn) for turn in range(references))
-    return EditJob(
-        **common, images=tuple(Pixels(side, side, i.tobytes()) for i in images), strength=None
-    )
+    return replace(job_of(side, steps, references, seed), lora=lora, lora_strength=0.8)
 
 
 def flops_a_step(components: Components, row: Row) -> float:
