@@ -126,7 +126,12 @@ class IrisEngine:
         models = resolve(registry)
         _log.info("loading %s", registry.base.tag)
         device = choose_device(settings.device, self.number)
-        components = load_components(models.base_path, device, choose_dtype(settings.dtype, device))
+        components = load_components(
+            models.base_path,
+            device,
+            choose_dtype(settings.dtype, device),
+            is_strict=settings.strict == "on",
+        )
         styles = install_styles(
             components.transformer, {style.name: style.path for style in models.styles}
         )

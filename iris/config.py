@@ -31,6 +31,7 @@ class Settings:
     device: str = "auto"  # auto | cpu | cuda
     dtype: str = "auto"  # auto | float32 | bfloat16
     compile: str = "auto"  # auto | on | off; auto = on CUDA alone
+    strict: str = "off"  # on | off; on = a seed's picture is the same to the byte on CUDA too
     cpu_threads: int = 0  # torch threads of each engine; 0 = the usable cores, shared out
     decode_workers: int = 2  # processes that decode untrusted images
     decode_timeout_s: float = 10.0  # wall clock of one image
@@ -128,6 +129,7 @@ _CHOICES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("device", ("auto", "cpu", "cuda")),
     ("dtype", ("auto", "float32", "bfloat16")),
     ("compile", ("auto", "on", "off")),
+    ("strict", ("on", "off")),
     ("log_level", ("DEBUG", "INFO", "WARNING", "ERROR")),
 )
 

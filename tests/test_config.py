@@ -22,6 +22,7 @@ GIVEN: dict[str, tuple[str, object]] = {
     "device": ("cuda", "cuda"),
     "dtype": ("bfloat16", "bfloat16"),
     "compile": ("on", "on"),
+    "strict": ("on", "on"),
     "cpu_threads": ("2", 2),
     "decode_workers": ("4", 4),
     "decode_timeout_s": ("2.5", 2.5),
@@ -155,6 +156,7 @@ def test_the_edge_of_a_range_is_allowed_and_one_step_beyond_is_not(name: str, ed
         ("device", ("auto", "cpu", "cuda")),
         ("dtype", ("auto", "float32", "bfloat16")),
         ("compile", ("auto", "on", "off")),
+        ("strict", ("on", "off")),
         ("log_level", ("DEBUG", "INFO", "WARNING", "ERROR")),
     ],
 )

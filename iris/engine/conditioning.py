@@ -48,7 +48,7 @@ class PromptEncoder:
         self._unconditional: Tensor | None = None
         layers = [m.weight for m in components.text_encoder.modules() if isinstance(m, nn.Linear)]
         # A prompt of fewer tokens than the floor would round otherwise in company than alone.
-        self._is_steady = components.text_tokens >= least_rows(layers)
+        self._is_steady = components.text_tokens >= least_rows(layers) and not components.is_strict
 
     def token_ids(self, prompt: str) -> list[int]:
         """The prompt inside the model's chat template, at most `text_tokens` ids, not padded.

@@ -2,6 +2,7 @@
 
 The modules are those of diffusers' AutoencoderKLFlux2 and the result is theirs to the bit; what is
 ours is the way through them, which writes activations and sums over what nobody reads any more.
+Where it is compiled, norms and activations are one and the result is theirs but for rounding.
 Source: diffusers, models/autoencoders/vae.py, Decoder, and models/resnet.py, ResnetBlock2D.
 """
 
@@ -13,18 +14,22 @@ from diffusers import AutoencoderKLFlux2
 from torch import Tensor, nn
 from torch.nn import functional
 
+from iris.engine.pointwise import Pointwise
 from iris.errors import StoreError
+
+_WARM_SIZES = ((9, 14), (16, 11))  # latents that a compiler is shown
 
 
 class PictureDecoder:
     """Latents into a picture, one at a time."""
 
-    def __init__(self, vae: AutoencoderKLFlux2) -> None:
+    def __init__(self, vae: AutoencoderKLFlux2, pointwise: Pointwise) -> None:
         """
         Raises:
             StoreError: the decoder has a part of another kind than FLUX.2's.
         """
         self._vae: Any = vae  # its submodules are not typed
+        self._pointwise = pointwise
         decoder = self._vae.decoder
         resnets = [*decoder.mid_block.resnets]
         for block in decoder.up_blocks:
@@ -37,23 +42,39 @@ class PictureDecoder:
 
     def __call__(self, latents: Tensor) -> Tensor:
         """(1, channels, height, width) in latents -> (1, 3, height_px, width_px), -1..1."""
+        with self._pointwise.stance():
+            return self._decode(latents)
+
+    def warm(self) -> None:
+        """Compile what is to be compiled, for pictures of any size."""
+        if not self._pointwise.is_compiled:
+            return
+        weight = self._vae.decoder.conv_in.weight
+        for rows, columns in _WARM_SIZES:
+            self._decode(weight.new_zeros(1, weight.shape[1], rows, columns))
+
+    def _decode(self, latents: Tensor) -> Tensor:
         vae, decoder = self._vae, self._vae.decoder
         x = latents if vae.post_quant_conv is None else vae.post_quant_conv(latents)
         x = decoder.conv_in(x)
         first, *others = decoder.mid_block.resnets
-        x = _resnet(first, x)
+        x = self._resnet(first, x)
         for attention, resnet in zip(decoder.mid_block.attentions, others, strict=True):
-            x = _resnet(resnet, x if attention is None else attention(x))
+            x = self._resnet(resnet, x if attention is None else attention(x))
         for block in decoder.up_blocks:
             for resnet in block.resnets:
-                x = _resnet(resnet, x)
+                x = self._resnet(resnet, x)
             for upsampler in block.upsamplers or ():
                 x = upsampler(x)
-        x = functional.silu(decoder.conv_norm_out(x), inplace=True)
-        return cast(Tensor, decoder.conv_out(x))
+        return cast(Tensor, decoder.conv_out(self._activated(decoder.conv_norm_out, x)))
 
+    def _resnet(self, block: Any, x: Tensor) -> Tensor:
+        hidden = block.conv1(self._activated(block.norm1, x))
+        hidden = block.conv2(self._activated(block.norm2, hidden))
+        beside = x if block.conv_shortcut is None else block.conv_shortcut(x)
+        return cast(Tensor, hidden.add_(beside))
 
-def _resnet(block: Any, x: Tensor) -> Tensor:
-    hidden = block.conv1(functional.silu(block.norm1(x), inplace=True))
-    hidden = block.conv2(functional.silu(block.norm2(hidden), inplace=True))
-    return cast(Tensor, hidden.add_(x if block.conv_shortcut is None else block.conv_shortcut(x)))
+    def _activated(self, norm: Any, x: Tensor) -> Tensor:
+        if self._pointwise.is_compiled:
+            return self._pointwise.activated(x, norm.weight, norm.bias, norm.num_groups, norm.eps)
+        return functional.silu(norm(x), inplace=True)

@@ -53,12 +53,16 @@ class Denoiser:
         """compiled: what lies between matrix products is, by `warm`."""
         self._model = components
         self._styles = styles
-        self._decoder = PictureDecoder(components.vae)
-        self._transformer = PackedTransformer(components.transformer, Pointwise(compiled=compiled))
+        pointwise = Pointwise(compiled=compiled)
+        self._decoder = PictureDecoder(components.vae, pointwise)
+        self._transformer = PackedTransformer(
+            components.transformer, pointwise, is_strict=components.is_strict
+        )
 
     @torch.inference_mode()
     def warm(self) -> None:
         """Do at start what would otherwise be done while somebody waits."""
+        self._decoder.warm()  # first: the transformer's settles what both are made of
         self._transformer.warm(self._model.text_tokens)
 
     @torch.inference_mode()

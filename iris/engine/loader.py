@@ -51,6 +51,9 @@ class Components:
     text_tokens: int  # every prompt is padded or cut to this length
     device: torch.device
     dtype: torch.dtype
+    # No matrix product spans two pictures: a picture is then the same whoever shares its steps on
+    # CUDA too. On a CPU it is so anyway, see `floor.py`.
+    is_strict: bool = False
 
 
 def quieten() -> None:
@@ -113,7 +116,9 @@ def choose_compiled(setting: str, device: torch.device) -> bool:
     return has_compiler
 
 
-def load_components(folder: Path, device: torch.device, dtype: torch.dtype) -> Components:
+def load_components(
+    folder: Path, device: torch.device, dtype: torch.dtype, *, is_strict: bool = False
+) -> Components:
     """Load a complete Flux2KleinPipeline folder; safetensors only, nothing is downloaded.
 
     Raises:
@@ -143,15 +148,16 @@ def load_components(folder: Path, device: torch.device, dtype: torch.dtype) -> C
         text_tokens=int(numbers.get("max_sequence_length", _KLEIN_TEXT_TOKENS)),
         device=device,
         dtype=dtype,
+        is_strict=is_strict,
     )
     _check(components, folder)
-    _cut(components.text_encoder, max(components.text_layers))
+    cut(components.text_encoder, max(components.text_layers))
     for module in (components.transformer, components.vae, components.text_encoder):
         module.requires_grad_(False)
     return components
 
 
-def _cut(text_encoder: Any, layers: int) -> None:
+def cut(text_encoder: Any, layers: int) -> None:
     """Drop what lies behind the last hidden state that is taken.
 
     The last of all hidden states is normalised and the others are not, so where layers are dropped

@@ -20,7 +20,8 @@ from iris.engine.transfer import upload
 class Layout:
     """Where each row's tokens lie in both orders.
 
-    Index tensors are None where there is one row: both orders are then the same.
+    Index tensors are None where there is one row, whose orders are the same, unless it is laid out
+    as one of several.
     """
 
     text: tuple[int, ...]  # tokens of each row's prompt
@@ -34,11 +35,17 @@ class Layout:
 
     @classmethod
     @lru_cache(maxsize=32)  # the same pictures take many steps together
-    def of(cls, text: tuple[int, ...], picture: tuple[int, ...], device: torch.device) -> Layout:
-        """Lay out rows of so many prompt and picture tokens."""
+    def of(
+        cls,
+        text: tuple[int, ...],
+        picture: tuple[int, ...],
+        device: torch.device,
+        as_several: bool = False,
+    ) -> Layout:
+        """Lay out rows of so many prompt and picture tokens; one row too with indices, if asked."""
         lengths = tuple(map(sum, zip(text, picture, strict=True)))
         segments = Segments(lengths, device)
-        if len(lengths) == 1:
+        if len(lengths) == 1 and not as_several:
             return cls(text, picture, segments, None, None, None, None, None)
         to_rows: list[int] = []
         row_of: list[list[int]] = [[], [], []]

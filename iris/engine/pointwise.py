@@ -1,4 +1,4 @@
-"""What lies between a transformer's matrix products: norms, modulation, rotation, gates.
+"""What lies between matrix products and convolutions: norms, modulation, rotation, gates.
 
 None of it mixes tokens, and all blocks share it, so `Pointwise(compiled=True)` turns each function
 into one kernel for every block and every number of tokens and rows. The products and attention stay
@@ -10,6 +10,7 @@ where they must (`floor.py`), which a compiled graph would have to know of.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -79,9 +80,53 @@ def swiglu(x: Tensor) -> Tensor:
     return functional.silu(gate) * value
 
 
+def activated(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
+    """GroupNorm and SiLU of a picture (1, channels, height, width).
+
+    By channel first and then by group, as channels lie last in memory; CUDA's own GroupNorm would
+    bring them to the front, and the convolution behind it to the back again.
+    """
+    variance, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0)
+    variance, mean = (part.view(groups, -1) for part in (variance, mean))
+    middle = mean.mean(1, keepdim=True)
+    spread_of_group = variance.mean(1, keepdim=True) + (mean - middle).square().mean(1, True)
+    scale = torch.rsqrt(spread_of_group + eps) * weight.view(groups, -1)
+    shift = bias.view(groups, -1) - middle * scale
+    normed = x * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
+    return functional.silu(normed).to(x.dtype)
+
+
 def beside_swiglu(seen: Tensor, x: Tensor) -> Tensor:
     """What attention saw and the gated half of x, side by side."""
     return torch.cat([seen, swiglu(x)], dim=1)
+
+
+class _NothingNew:
+    """While anybody is inside, what has not been compiled runs as it is.
+
+    The compiler's stance is one for the whole process: the first to come in sets it, the last to
+    leave takes it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._stance: AbstractContextManager[object] = nullcontext()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._stance = torch.compiler.set_stance("eager_on_recompile")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._stance.__exit__(None, None, None)
+
+
+_NOTHING_NEW = _NothingNew()
 
 
 class Pointwise:
@@ -100,17 +145,15 @@ class Pointwise:
         self.joined = self._made(joined)
         self.swiglu = self._made(swiglu)
         self.beside_swiglu = self._made(beside_swiglu)
+        self.activated = self._made(activated)
 
     def settle(self) -> None:
         """From now on nothing is compiled any more: what is new runs as it is."""
         self._is_settled = True
 
     def stance(self) -> AbstractContextManager[object]:
-        """Inside, the functions keep to what `settle` promised."""
-        if self.is_compiled and self._is_settled:
-            stance: AbstractContextManager[object] = torch.compiler.set_stance("eager_on_recompile")
-            return stance
-        return nullcontext()
+        """Inside, the functions keep to what `settle` promised; for any number of threads."""
+        return _NOTHING_NEW if self.is_compiled and self._is_settled else nullcontext()
 
     def _made(self, function: Function) -> Function:
         if not self.is_compiled:

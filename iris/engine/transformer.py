@@ -27,8 +27,12 @@ _WARM_SIZES = ((150,), (37, 83, 259))  # picture tokens of the rows that a compi
 class PackedTransformer:
     """Predicts velocities for any number of rows in one pass."""
 
-    def __init__(self, model: Flux2Transformer2DModel, pointwise: Pointwise) -> None:
+    def __init__(
+        self, model: Flux2Transformer2DModel, pointwise: Pointwise, *, is_strict: bool = False
+    ) -> None:
+        """is_strict: no matrix product spans two rows, see `Components`."""
         self._model: Any = model  # its submodules are not typed
+        self._is_strict = is_strict
         self._pointwise = pointwise
         weight = model.x_embedder.weight
         self._attend = choose(weight.device, weight.dtype)
@@ -84,11 +88,15 @@ class PackedTransformer:
     ) -> list[Tensor]:
         model = self._model
         lengths = tuple(tuple(map(len, parts)) for parts in (prompts, pictures))
-        layout = Layout.of(*lengths, prompts[0].device)
+        layout = Layout.of(*lengths, prompts[0].device, self._is_strict)
         times = _Times(model, timesteps, strengths, pictures[0].dtype)
-        of_text = _Rows(layout.text, layout.row_of_text, strengths)
-        of_picture = _Rows(layout.picture, layout.row_of_picture, strengths)
-        of_all = _Rows(layout.segments.lengths, layout.row_of_token, strengths)
+        if self._is_strict and len(timesteps) == 1:
+            # A graph that is compiled for one row rounds otherwise than that for several.
+            times.repeat()
+        is_strict = self._is_strict
+        of_text = _Rows(layout.text, layout.row_of_text, strengths, is_strict)
+        of_picture = _Rows(layout.picture, layout.row_of_picture, strengths, is_strict)
+        of_all = _Rows(layout.segments.lengths, layout.row_of_token, strengths, is_strict)
         rotation = (torch.cat([c for c, _ in rotations]), torch.cat([s for _, s in rotations]))
 
         text = of_text(model.context_embedder, torch.cat(list(prompts)))
@@ -194,17 +202,23 @@ class _Rows:
     """Applies linear layers to the packed tokens of some rows, each with its own style."""
 
     def __init__(
-        self, lengths: Sequence[int], row_of: Tensor | None, strengths: Tensor | None
+        self,
+        lengths: Sequence[int],
+        row_of: Tensor | None,
+        strengths: Tensor | None,
+        is_strict: bool = False,
     ) -> None:
         self._lengths = lengths
+        self._is_strict = is_strict
         self._shortest = min(lengths)
         self._strengths = None if strengths is None else spread(strengths, row_of)
 
     def __call__(self, layer: nn.Module, x: Tensor) -> Tensor:
         floor = floor_of(layer)
-        if self._shortest >= floor:
+        is_one = len(self._lengths) == 1 or (self._shortest >= floor and not self._is_strict)
+        if is_one:
             return _apply(layer, x, self._strengths)
-        runs = self._runs(floor)
+        runs = list(self._lengths) if self._is_strict else self._runs(floor)
         strengths: Sequence[Tensor | None] = [self._strengths] * len(runs)
         if self._strengths is not None and len(self._strengths) > 1:
             strengths = torch.split(self._strengths, runs)
@@ -265,8 +279,15 @@ class _Times:
                     )
                 ]
             )
-        stacked = [torch.cat(parts) for parts in zip(*rows, strict=True)]
-        self.double_text, self.double_picture, self.single, self.out = stacked
+        self._take([torch.cat(parts) for parts in zip(*rows, strict=True)])
+
+    def repeat(self) -> None:
+        """Every row a second time, which no token belongs to."""
+        parts = (self.double_text, self.double_picture, self.single, self.out)
+        self._take([part.repeat(2, 1) for part in parts])
+
+    def _take(self, parts: Sequence[Tensor]) -> None:
+        self.double_text, self.double_picture, self.single, self.out = parts
 
 
 def _heads(x: Tensor, attn: Any) -> Tensor:

@@ -1,9 +1,12 @@
 """A picture is the same to the byte whoever shares its steps."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from iris.engine.denoiser import Denoiser, to_pixels
 from tests.engine.conftest import a_conditioner, a_gradient, a_job
@@ -33,6 +36,14 @@ def jobs(draw):
             size = changes["width_px"], changes["height_px"]
             changes |= {"images": (a_gradient(*size),), "strength": strength}
     return a_job(**changes), draw(st.integers(0, 3))  # and the step at which it joins
+
+
+def rows_of(model, company):
+    return a_conditioner(model[0], Denoiser(*model)).rows([job for job, _ in company])
+
+
+def _references(row):
+    return 0 if row.references is None else row.references.shape[1]
 
 
 def pictures(model, company):
@@ -76,3 +87,28 @@ def test_a_picture_does_not_depend_on_its_neighbours(name, threads, request, com
     for picture, alone in zip(together, company, strict=True):
         is_same = picture == pictures(model, [alone])[0]
         assert is_same
+
+
+@settings(max_examples=10, deadline=None)
+@given(company=st.lists(jobs(), min_size=2, max_size=4))
+def test_in_the_strict_way_no_product_spans_two_pictures(fine, company):
+    components, styles = replace(fine[0], is_strict=True), fine[1]
+    most = max(
+        len(row.prompt[0]) + row.latents.shape[1] + _references(row)
+        for row in rows_of(fine, company)
+    )
+    heights = []
+    layers = [
+        module.register_forward_hook(
+            lambda _module, inputs, _output: heights.append(inputs[0].shape[-2])
+        )
+        for module in components.transformer.modules()
+        if isinstance(module, nn.Linear) and module.in_features > 1
+    ]
+    try:
+        together = pictures((components, styles), company)
+    finally:
+        for layer in layers:
+            layer.remove()
+    assert max(heights) <= most
+    assert together == pictures(fine, company)

@@ -28,7 +28,7 @@ def compiled(fine):
 
 def latents(denoiser, model, company):
     """Where all their steps, taken together, lead each."""
-    rows = a_conditioner(model[0], denoiser).rows([job for job, _ in company])
+    rows = a_conditioner(model[0], denoiser).rows(company)
     while going := [row for row in rows if not row.is_done]:
         denoiser.step(going)
     return [row.latents for row in rows]
@@ -43,13 +43,14 @@ def num_compiled():
 def test_no_company_is_compiled_for_while_it_waits(compiled, fine, company):
     before = num_compiled()
     assert before > 0
-    latents(compiled, fine, company)
+    latents(compiled, fine, [job for job, _ in company])
     assert num_compiled() == before
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(company=st.lists(jobs(), min_size=1, max_size=4))
 def test_compiled_or_not_a_picture_is_the_same_within_rounding(compiled, fine, company):
+    company = [job for job, _ in company]
     pairs = zip(
         latents(compiled, fine, company), latents(Denoiser(*fine), fine, company), strict=True
     )

@@ -151,9 +151,9 @@ def test_positions_are_the_engines():
         assert torch.equal(ours, image_positions(Grid(3, 5), reference))
 
 
-def test_a_part_is_the_same_whenever_it_is_made(camera):
+def test_a_part_is_the_same_whenever_it_is_made(camera, prompts):
     shape = Shape("edit", (4, 4), ((4, 4),))
-    one, other = (make_part(shape, camera, 1, 0, None) for _ in range(2))
+    one, other = (make_part(shape, camera, prompts, 1, 0, None) for _ in range(2))
     assert one.intents == other.intents
     assert torch.equal(one.target, other.target)
     assert torch.equal(one.references, other.references)
@@ -164,7 +164,7 @@ def test_a_part_is_the_same_whenever_it_is_made(camera):
 def batches(camera, prompts, tmp_path_factory):
     folder = tmp_path_factory.mktemp("examples")
     for shape in (Shape("paint", (4, 4)), Shape("edit", (4, 4), ((4, 4),))):
-        save_part(make_part(shape, camera, 1, 0, None), part_file(folder, shape, 0))
+        save_part(make_part(shape, camera, prompts, 1, 0, None), part_file(folder, shape, 0))
     return Batches(folder / "plain", prompts, tokens=2000, seed=1)
 
 

@@ -29,7 +29,7 @@ from world.spec import (
     Scene,
 )
 
-SIDE = 128  # every picture is brought to this square before it is looked at
+SIDE = 160  # every picture is brought to this square before it is looked at
 WEIGHTS = Path(__file__).with_name("probe.safetensors")
 SLOTS = ("", "left_", "right_")  # whose kind and colour: the lone or repeated object's, a pair's
 
@@ -150,7 +150,7 @@ class ProbeNet(nn.Module):
             nn.Linear(coarse, 96), nn.ReLU(), nn.Linear(96, len(KINDS) + len(COLOURS))
         )
         self.map = nn.Conv2d(coarse, 8, 1)
-        flat = 8 * (cells // 2) ** 2
+        flat = 8 * cells**2
         self.layout = nn.Sequential(
             nn.Linear(flat + coarse + 2, 64),
             nn.ReLU(),
@@ -172,7 +172,7 @@ class ProbeNet(nn.Module):
             logits[slot + "kind"] = things[:, index, : len(KINDS)]
             logits[slot + "colour"] = things[:, index, len(KINDS) :]
         shape = torch.stack([shapes, shapes.abs()], dim=1).to(pooled.dtype)
-        flat = functional.relu(self.map(coarse)).flatten(1)
+        flat = functional.relu(self.map(joined)).flatten(1)
         layout = self.layout(torch.cat([flat, slots[:, 0], shape], dim=1))
         return logits | _split(layout, _LAYOUT)
 

@@ -190,8 +190,8 @@ def train(images: Tensor, shapes: Tensor, truths: Tensor, epochs: int) -> ProbeN
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the probe of the evaluation.")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
-    parser.add_argument("--pictures", type=int, default=36_000)
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--pictures", type=int, default=40_000)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--processes", type=int, default=1, help="that render")
     parser.add_argument("--threads", type=int, default=1, help="that train")
     parser.add_argument("--seed", type=int, default=7, help="of the pictures")

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from training import text
-from training.examples import SHAPES, Part, Shape, load_part
+from training.examples import PART, SHAPES, GridSize, Part, Shape, load_part
 from training.lots import tie
 from training.text import Prompts
 from training.transformer import coordinates, places, positions, shifted, text_positions
-from world.captions import LANGUAGES, caption
 
 UNSAID = 0.1  # share of samples without a caption: what guidance compares with
 OBJECT_WEIGHT = 2.5
+AHEAD = 8  # batches whose captions are read together
 FROM_SOURCE = 0.5  # share of edits that start from the noised source, as strength has it
 LEAST_STRENGTH, FULL_STRENGTH = 0.15, 0.6  # below: nothing changes; above: all that was asked
 
@@ -38,39 +39,52 @@ class Batch:
     moods: Tensor  # (B, len(MOODS)) int64
     amount: float  # of the style, for lora_strength
 
-    def image_positions(self) -> Tensor:
-        """(tokens + tokens of the references, 4)."""
-        grids = (self.shape.grid, *self.shape.references)
-        return torch.cat([positions(grid, 10 * number) for number, grid in enumerate(grids)])
+    @property
+    def where(self) -> Where:
+        return where((self.shape.grid, *self.shape.references), self.noisy.device)
 
-    def coordinates(self) -> Tensor:
-        """(tokens + tokens of the references, COORDINATES)."""
-        return torch.cat([coordinates(grid) for grid in (self.shape.grid, *self.shape.references)])
 
-    def places(self) -> Tensor:
-        """(tokens + tokens of the references, PLACES)."""
-        return torch.cat([places(grid) for grid in (self.shape.grid, *self.shape.references)])
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where the tokens of a picture and of its references are."""
 
-    def text_positions(self) -> Tensor:
-        return text_positions()
+    image_positions: Tensor  # (tokens, 4)
+    text_positions: Tensor  # (text.TOKENS, 4)
+    coordinates: Tensor  # (tokens, COORDINATES)
+    places: Tensor  # (tokens, PLACES)
+
+
+@cache
+def where(grids: tuple[GridSize, ...], device: torch.device) -> Where:
+    found = (
+        torch.cat([positions(grid, 10 * number) for number, grid in enumerate(grids)]),
+        text_positions(),
+        torch.cat([coordinates(grid) for grid in grids]),
+        torch.cat([places(grid) for grid in grids]),
+    )
+    return Where(*(tensor.to(device) for tensor in found))
 
 
 class Batches:
     """Draws batches from the parts of a folder; new parts are found as they appear."""
 
     def __init__(self, folder: Path, prompts: Prompts, tokens: int, seed: int) -> None:
+        """Batches lie on the device of the prompts' encoder, and so do all parts once read."""
         self._folder = folder
         self._prompts = prompts
+        self._device = prompts.encoder.device
+        self._unsaid = prompts.ids([""])[0].to(self._device)
         self._tokens = tokens  # of a whole batch, prompts included
         self.loudness = 1.0  # of what the noise says, see training.lots
         self._rng = random.Random(seed)
-        self._noise = torch.Generator().manual_seed(seed)
+        self._noise = torch.Generator(self._device).manual_seed(seed)
         self._parts: dict[Path, Part] = {}
         self._files: dict[str, list[Path]] = {}
+        self._drawn: list[tuple[Shape, Part, Tensor, Tensor]] = []
         self.scan()
         # The coarse channels vary most and would be all that counts; outlines are in the fine ones.
         some = next(files[0] for files in self._files.values() if files)
-        spread = load_part(some).target.float().flatten(0, 1).std(0)
+        spread = load_part(some).target.float().flatten(0, 1).std(0).to(self._device)
         self._fineness = spread.mean() / spread
 
     def scan(self) -> int:
@@ -83,16 +97,9 @@ class Batches:
         return sum(map(len, self._files.values()))
 
     def next(self) -> Batch:
-        shapes = [shape for shape in SHAPES if self._files[shape.name]]
-        # a shape's share is of samples, and long samples come in small batches
-        often = [shape.share / self._size(shape) for shape in shapes]
-        shape = self._rng.choices(shapes, often)[0]
-        file = self._rng.choice(self._files[shape.name])
-        if file not in self._parts:
-            self._parts[file] = load_part(file)
-        part = self._parts[file]
-        rows = self._rng.sample(range(len(part.intents)), self._size(shape))
-        captions = [self._caption(part, row) for row in rows]
+        if not self._drawn:
+            self._drawn = self._draw(AHEAD)
+        shape, part, rows, prompts = self._drawn.pop()
         target, references = part.target[rows].float(), part.references[rows].float()
         noisy, sigma, velocity = self._noised(shape, target, references, part.lots[rows])
         return Batch(
@@ -100,7 +107,7 @@ class Batches:
             noisy=noisy,
             references=references,
             sigma=sigma,
-            prompts=self._prompts.embed(captions),
+            prompts=prompts,
             velocity=velocity,
             weight=1.0 + (OBJECT_WEIGHT - 1.0) * part.weighty[rows].float().unsqueeze(-1),
             fineness=self._fineness,
@@ -109,23 +116,50 @@ class Batches:
             amount=part.amount,
         )
 
-    def _size(self, shape: Shape) -> int:
-        return max(4, min(96, self._tokens // (shape.tokens + text.TOKENS)))
+    def _draw(self, count: int) -> list[tuple[Shape, Part, Tensor, Tensor]]:
+        """For so many batches: the shape, the part, its rows, and captions through the encoder.
 
-    def _caption(self, part: Part, row: int) -> str:
-        if self._rng.random() < UNSAID:
-            return ""
-        return caption(part.intents[row], self._rng.choice(LANGUAGES), self._rng)
+        All their captions go through it at once: it is small, and a GPU would wait for its caller.
+        """
+        drawn = [self._choose() for _ in range(count)]
+        ids = [self._captions(part, rows) for _, part, rows in drawn]
+        prompts = self._prompts.embed_ids(torch.cat(ids)).split([len(part) for part in ids])
+        return [(*one, prompt) for one, prompt in zip(drawn, prompts, strict=True)]
+
+    def _choose(self) -> tuple[Shape, Part, Tensor]:
+        shapes = [shape for shape in SHAPES if self._files[shape.name]]
+        # a shape's share is of samples, and long samples come in small batches
+        often = [shape.share / self._size(shape) for shape in shapes]
+        shape = self._rng.choices(shapes, often)[0]
+        file = self._rng.choice(self._files[shape.name])
+        if file not in self._parts:
+            self._parts[file] = load_part(file).to(self._device)
+        part = self._parts[file]
+        order = torch.randperm(PART, generator=self._noise, device=self._device)
+        return shape, part, order[: self._size(shape)]
+
+    def _size(self, shape: Shape) -> int:
+        return max(4, min(PART, self._tokens // (shape.tokens + text.TOKENS)))
+
+    def _captions(self, part: Part, rows: Tensor) -> Tensor:
+        """(B, text.TOKENS): one of each example's captions, or that of no words."""
+        wordings = part.prompts.shape[1]
+        chosen = torch.randint(wordings, (len(rows),), generator=self._noise, device=self._device)
+        is_unsaid = self._uniform(len(rows), 1) < UNSAID
+        return torch.where(is_unsaid, self._unsaid, part.prompts[rows, chosen].long())
 
     def _uniform(self, *shape: int) -> Tensor:
-        return torch.rand(shape, generator=self._noise)
+        return torch.rand(shape, generator=self._noise, device=self._device)
 
     def _noised(
         self, shape: Shape, target: Tensor, references: Tensor, lots: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         count = len(target)
         noise = tie(
-            torch.randn(target.shape, generator=self._noise), lots, self._noise, self.loudness
+            torch.randn(target.shape, generator=self._noise, device=self._device),
+            lots,
+            self._noise,
+            self.loudness,
         )
         sigma = self._sigmas(count).view(-1, 1, 1)
         noisy = (1 - sigma) * target + sigma * noise

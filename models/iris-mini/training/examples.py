@@ -1,7 +1,7 @@
 """The training set: examples of the world as latents, rendered once and read many times.
 
 One file holds PART examples of one shape: a task, the token grid of the picture and those of its
-references. Everything but the captions is in it; captions are drawn anew each time.
+references. Each has WORDINGS captions in either language, as the text encoder's ids.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import pickle
 import random
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -18,6 +18,8 @@ from torch import Tensor
 
 from training.codec import LinearCodec
 from training.lots import lots_of
+from training.text import Prompts
+from world.captions import LANGUAGES, caption
 from world.compositions import sample_compose
 from world.edits import sample_edit
 from world.frame import CELL, TILE_CELLS, frame_of
@@ -28,6 +30,7 @@ from world.spec import COLOURS, KINDS, Example, Intent, Scene
 TOKEN = 64  # pixels of a token's side
 HALF = TOKEN // 2  # pictures are rendered at half size: the latents hold nothing finer
 PART = 256
+WORDINGS = 3  # captions of an example in each language
 CONTENTS = 9
 MOST = 16  # whole numbers of tokens are below it
 MOODS = (2, 3)  # how many there are of each choice that `mood_of` gives
@@ -82,7 +85,7 @@ SHAPES = (
     Shape("paint", (6, 15), share=0.7),
     Shape("paint", (15, 6), share=0.7),
     _edit((8, 8), 10),
-    _edit((11, 11), 7),
+    _edit((11, 11), 10),
     _edit((10, 10), 2),
     _edit((8, 11), 1.5),
     _edit((11, 8), 1.5),
@@ -117,7 +120,16 @@ class Part:
     contents: Tensor  # (PART, tokens, CONTENTS) fp16, see `contents_of`
     moods: Tensor  # (PART, len(MOODS)) int64, see `mood_of`
     lots: Tensor  # (PART, len(lots.NAMES), 2): what the noise must mean, see `lots_of`
+    prompts: Tensor  # (PART, WORDINGS * len(LANGUAGES), text.TOKENS) int16: ids of captions
     amount: float = 0.0  # of the style, where the targets have one
+
+    def to(self, device: torch.device) -> Part:
+        moved = {
+            field.name: value.to(device)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **moved)
 
 
 class Camera:
@@ -194,14 +206,16 @@ def draw(shape: Shape, rng: random.Random) -> Example:
     return sample_compose(rng, len(shape.references))
 
 
-def make_part(shape: Shape, camera: Camera, seed: int, number: int, style: str | None) -> Part:
+def make_part(
+    shape: Shape, camera: Camera, prompts: Prompts, seed: int, number: int, style: str | None
+) -> Part:
     """Render one part; the same arguments give the same part.
 
     style: the targets are in this style, all by one amount; the references stay as they are.
     """
     rng = random.Random(zlib.crc32(f"{seed}/{shape.name}/{number}/{style}".encode()))
     intents, targets, references, weighty = [], [], [], []
-    contents, moods, lots = [], [], []
+    contents, moods, lots, captions = [], [], [], []
     amount = rng.choice(AMOUNTS) if style else 0.0
     for _ in range(PART):
         example = draw(shape, rng)
@@ -227,6 +241,8 @@ def make_part(shape: Shape, camera: Camera, seed: int, number: int, style: str |
         contents.append(contents_of(target, shape.grid).half())
         moods.append(mood_of(target))
         lots.append(lots_of(example))
+        for language in LANGUAGES:
+            captions += [caption(example.intent, language, rng) for _ in range(WORDINGS)]
     return Part(
         intents,
         torch.stack(targets),
@@ -235,6 +251,7 @@ def make_part(shape: Shape, camera: Camera, seed: int, number: int, style: str |
         torch.stack(contents),
         torch.tensor(moods),
         torch.tensor(lots),
+        prompts.ids(captions)[0].to(torch.int16).unflatten(0, (PART, -1)),
         amount,
     )
 

@@ -52,7 +52,7 @@ def forget_origin(path: Path) -> None:
 
 def export(out: Path, vae: AutoencoderKLFlux2) -> None:
     """Write the pipeline folder: text encoder and transformer of the last run, and `vae`."""
-    state = torch.load(RUNS / "transformer" / "state.pt", weights_only=True)
+    state = torch.load(RUNS / "transformer" / "state.pt", map_location="cpu", weights_only=True)
     transformer = build_transformer()
     transformer.load_state_dict(state["ema"])
     pipeline = Flux2KleinPipeline(

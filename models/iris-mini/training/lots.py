@@ -73,7 +73,7 @@ def tie(noise: Tensor, lots: Tensor, generator: torch.Generator, loudness: float
     """
     count, tokens = noise.shape[:2]
     low, high = lots.clamp(_EDGE, 1 - _EDGE).unbind(2)
-    drawn = low + (high - low) * torch.rand(low.shape, generator=generator)
+    drawn = low + (high - low) * torch.rand(low.shape, generator=generator, device=low.device)
     wanted = math.sqrt(2) * torch.erfinv(2 * drawn - 1)  # (B, lots)
     several = noise[:, :, _FIRST:].view(count, tokens, len(NAMES), _PLACES)
     scale = math.sqrt(tokens * _PLACES)

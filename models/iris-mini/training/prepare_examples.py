@@ -21,7 +21,8 @@ from training.examples import (
     part_file,
     save_part,
 )
-from training.folders import EXAMPLES, load_codec
+from training.folders import EXAMPLES, load_codec, text_folder
+from training.text import Prompts, load_prompts
 from world.spec import STYLES
 
 
@@ -31,10 +32,15 @@ def camera() -> Camera:
     return Camera(load_codec())
 
 
+@cache
+def prompts() -> Prompts:
+    return load_prompts(text_folder())
+
+
 def make(shape: Shape, number: int, seed: int, style: str | None) -> None:
     file = part_file(EXAMPLES, shape, number, style)
     if not file.exists():
-        save_part(make_part(shape, camera(), seed, number, style), file)
+        save_part(make_part(shape, camera(), prompts(), seed, number, style), file)
 
 
 def main() -> None:

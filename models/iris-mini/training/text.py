@@ -99,19 +99,26 @@ class Prompts:
             first[i] = len(row) - len(REGISTERS)
         return ids, mask, first
 
-    @torch.no_grad()
     def embed(self, captions: list[str]) -> Tensor:
         """(B, TOKENS, len(OUT_LAYERS) * WIDTH), as the transformer takes it."""
-        ids, mask, _ = self.ids(captions)
+        return self.embed_ids(self.ids(captions)[0])
+
+    @torch.no_grad()
+    def embed_ids(self, ids: Tensor) -> Tensor:
+        """The same of (B, TOKENS) ids, on the encoder's device."""
+        ids = ids.to(self.encoder.device, torch.long)
         output = self.encoder.model(
-            input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False
+            input_ids=ids,
+            attention_mask=(ids != self.tokenizer.pad_token_id).long(),
+            output_hidden_states=True,
+            use_cache=False,
         )
         return torch.cat([output.hidden_states[layer] for layer in OUT_LAYERS], dim=-1)
 
 
-def load_prompts(folder: Path) -> Prompts:
+def load_prompts(folder: Path, device: torch.device | None = None) -> Prompts:
     """The tokenizer and the frozen encoder of a run or a pipeline folder."""
     tokenizer = Qwen2Tokenizer.from_pretrained(folder / "tokenizer")
     encoder = Qwen3ForCausalLM.from_pretrained(folder / "text_encoder", dtype=torch.float32)
-    encoder.eval().requires_grad_(False)
+    encoder.to(device or torch.device("cpu")).eval().requires_grad_(False)
     return Prompts(tokenizer, encoder)

@@ -1,11 +1,12 @@
 """Train the transformer on the rendered examples; goes on from the last state or the weights.
 
-    python -m training.train_transformer --minutes M [--decay D] [--loud L] [--threads N]
+    python -m training.train_transformer --minutes M [--decay D] [--loud L] [--device D]
 
 The learning rate is constant and falls to nothing over the last D minutes. In the first L minutes
 what the noise decides is spoken louder than it will be: a model that never read it needs that. The
 state is saved every few minutes to models/iris-mini/runs/transformer; stopped and started again, it
-goes on. Without a state it starts from the weights that are there, unless --fresh.
+goes on. Without a state it starts from the weights that are there, unless --fresh. Where a GPU is
+visible it trains there, with larger batches.
 """
 
 from __future__ import annotations
@@ -20,10 +21,19 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from training.batches import Batch, Batches
+from training.devices import choose
 from training.examples import MOODS, MOST
 from training.folders import EXAMPLES, RUNS, text_folder, weights_folder
 from training.text import load_prompts
-from training.transformer import COORDINATES, LAND, PARTS, PLACES, Taught, build_transformer
+from training.transformer import (
+    COORDINATES,
+    LAND,
+    PARTS,
+    PLACES,
+    Taught,
+    build_transformer,
+    compile_blocks,
+)
 from world.spec import COLOURS, KINDS
 
 MUON_RATE, ADAM_RATE = 1.5e-3, 7.5e-4
@@ -31,6 +41,7 @@ TEACHING = 1.0  # weight of what the teachers ask
 LOUDEST = 10.0  # times the strength of the noise's lots, where they are taught for the first time
 WARM_UP = 100  # steps
 EMA = 0.998
+TOKENS = {"cpu": 3200, "cuda": 32000}  # a batch: below that a GPU waits for who asks it
 SAVE_EVERY = 180.0  # seconds
 
 
@@ -45,7 +56,11 @@ def optimisers(model: nn.Module, teachers: nn.Module) -> list[torch.optim.Optimi
             inside, MUON_RATE, weight_decay=0.02, momentum=0.95, adjust_lr_fn="match_rms_adamw"
         ),
         torch.optim.AdamW(
-            [*ends, *teachers.parameters()], ADAM_RATE, betas=(0.9, 0.98), weight_decay=0.01
+            [*ends, *teachers.parameters()],
+            ADAM_RATE,
+            betas=(0.9, 0.98),
+            weight_decay=0.01,
+            fused=True,
         ),
     ]
 
@@ -53,31 +68,34 @@ def optimisers(model: nn.Module, teachers: nn.Module) -> list[torch.optim.Optimi
 def loss_of(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """The velocity's mean squared error, objects weighted; and how wrong the teachers were told."""
     tokens = batch.noisy.shape[1]
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(batch.noisy.device.type, torch.bfloat16):
         answer, told = model(
             hidden_states=torch.cat([batch.noisy, batch.references], dim=1),
             encoder_hidden_states=batch.prompts,
             timestep=batch.sigma,
-            img_ids=batch.image_positions(),
-            txt_ids=batch.text_positions(),
+            img_ids=batch.where.image_positions,
+            txt_ids=batch.where.text_positions,
         )
     answer = answer[:, :tokens].float()
-    lost = torch.stack([unlearnt(one.float(), batch) for one in told]).mean()
+    asked = batch.where.coordinates, batch.where.places, batch.contents, batch.moods
+    lost = torch.stack([unlearnt(one.float(), *asked) for one in told]).mean()
     return (batch.weight * batch.fineness * (answer - batch.velocity) ** 2).mean(), lost
 
 
-def unlearnt(told: Tensor, batch: Batch) -> Tensor:
+def unlearnt(
+    told: Tensor, coordinates: Tensor, places: Tensor, contents: Tensor, moods: Tensor
+) -> Tensor:
     """How wrong a teacher was told where tokens are and, of the picture's own, what they show."""
     sizes = [COORDINATES, PLACES * MOST, PARTS * MOST, 2, len(KINDS), len(COLOURS)]
     sizes += [*MOODS, LAND * MOST]
-    coordinates, places, parts, plain, kinds, colours, *moods, lands = told.split(sizes, dim=2)
-    squares = ((coordinates - batch.coordinates()) ** 2).mean()
-    asked = batch.places().expand(len(told), -1, -1).flatten()
-    crosses = PLACES * nn.functional.cross_entropy(places.reshape(-1, MOST), asked)
+    where, seats, parts, plain, kinds, colours, *choices, lands = told.split(sizes, dim=2)
+    squares = ((where - coordinates) ** 2).mean()
+    asked = places.expand(len(told), -1, -1).flatten()
+    crosses = PLACES * nn.functional.cross_entropy(seats.reshape(-1, MOST), asked)
 
-    own = batch.noisy.shape[1]
+    own = contents.shape[1]
     widths = [1, PARTS, 1, 1, 1, LAND]
-    inside, part, kind, colour, below, land = batch.contents.split(widths, dim=2)
+    inside, part, kind, colour, below, land = contents.split(widths, dim=2)
     squares = squares + ((plain[:, :own] - torch.cat([inside, below], dim=2)) ** 2).mean()
     # of the objects' own tokens alone: among all of them they would count for nothing
     objects = inside.flatten() / inside.sum().clamp_min(1)
@@ -87,9 +105,9 @@ def unlearnt(told: Tensor, batch: Batch) -> Tensor:
     several = cross(parts[:, :own].reshape(-1, MOST), part.long().flatten())
     wrong = wrong + several.view(-1, PARTS).sum(1)
     # the noise whispers: it is read only by looking at all of it, so this is asked the loudest
-    heard = torch.zeros(())
-    for number, mood in enumerate(moods):
-        chosen = batch.moods[:, number, None].expand(-1, own)
+    heard = torch.zeros((), device=told.device)
+    for number, mood in enumerate(choices):
+        chosen = moods[:, number, None].expand(-1, own)
         heard = heard + nn.functional.cross_entropy(mood[:, :own].flatten(0, 1), chosen.flatten())
     there = lands[:, :own].reshape(-1, MOST)
     crosses = crosses + LAND * nn.functional.cross_entropy(there, land.long().flatten())
@@ -102,24 +120,28 @@ def main() -> None:
     parser.add_argument("--decay", type=float, default=0.0, help="minutes at the end")
     parser.add_argument("--loud", type=float, default=0.0, help="minutes in which noise speaks up")
     parser.add_argument("--rate", type=float, default=1.0, help="times the learning rates")
-    parser.add_argument("--tokens", type=int, default=3200, help="tokens a batch")
+    parser.add_argument("--tokens", type=int, help="tokens a batch (3200 on a CPU, 32000 on a GPU)")
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--fresh", action="store_true", help="start from random weights")
     options = parser.parse_args()
+    device = choose(options.device)
+    tokens = options.tokens or TOKENS[device.type]
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     folder = RUNS / "transformer"
     folder.mkdir(parents=True, exist_ok=True)
     state_file = folder / "state.pt"
 
-    model = build_transformer()
-    taught = Taught(model)
-    ema = build_transformer().requires_grad_(False)
+    model = build_transformer().to(device)
+    taught = Taught(model).to(device)
+    ema = build_transformer().to(device).requires_grad_(False)
     steps, samples = 0, 0
     kinds = optimisers(model, taught.teachers)
     if state_file.exists() and not options.fresh:
-        state = torch.load(state_file, weights_only=True)
+        state = torch.load(state_file, map_location=device, weights_only=True)
         model.load_state_dict(state["model"])
         ema.load_state_dict(state["ema"])
         taught.teachers.load_state_dict(state["teachers"])
@@ -133,9 +155,10 @@ def main() -> None:
             )
             model.load_state_dict(trained.state_dict())
         ema.load_state_dict(model.state_dict())
-    prompts = load_prompts(text_folder())
-    batches = Batches(EXAMPLES / "plain", prompts, options.tokens, options.seed + steps)
-    compiled = torch.compile(taught, dynamic=True)
+    prompts = load_prompts(text_folder(), device)
+    batches = Batches(EXAMPLES / "plain", prompts, tokens, options.seed + steps)
+    if options.compile:
+        compile_blocks(model)
 
     def save() -> None:
         state = {
@@ -151,7 +174,9 @@ def main() -> None:
 
     begin = saved_at = time.monotonic()
     first = steps
-    average, astray = 0.0, 0.0
+    lately = torch.zeros(
+        2, device=device
+    )  # both losses, averaged; read seldom: a GPU is waited for
     bar = tqdm(desc="transformer", unit="sample", initial=samples, mininterval=10)
     while (spent := (time.monotonic() - begin) / 60) < options.minutes:
         left = options.minutes - spent
@@ -164,7 +189,7 @@ def main() -> None:
         if options.loud:
             batches.loudness = LOUDEST ** max(0.0, 1.0 - spent / options.loud)
         batch = batches.next()
-        loss, lost = loss_of(compiled, batch)
+        loss, lost = loss_of(taught, batch)
         # teachers that are new must not teach: Adam lets them learn from the smallest of losses
         teaching = TEACHING * min(1.0, (steps - first + 1) / WARM_UP / 3) ** 2
         (loss + teaching * lost).backward()
@@ -177,10 +202,11 @@ def main() -> None:
             torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - keep)
         steps += 1
         samples += len(batch.sigma)
-        average += (loss.item() - average) / min(100, steps - first)
-        astray += (lost.item() - astray) / min(100, steps - first)
+        both = torch.stack([loss.detach(), lost.detach()])
+        lately += (both - lately) / min(100, steps - first)
         bar.update(len(batch.sigma))
         if steps % 25 == 0:
+            average, astray = lately.tolist()
             bar.set_postfix(
                 step=steps, loss=f"{average:.4f}", astray=f"{astray:.4f}", refresh=False
             )

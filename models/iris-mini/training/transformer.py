@@ -85,6 +85,15 @@ def places(grid: tuple[int, int]) -> Tensor:
     return torch.stack([row, column, *sides], dim=1)
 
 
+def compile_blocks(model: Flux2Transformer2DModel) -> None:
+    """Compile the two kinds of blocks for any number of tokens; all of a kind share what is made.
+
+    What is around them stays as it is: the whole takes several times as long to compile.
+    """
+    for block in (*model.transformer_blocks, *model.single_transformer_blocks):
+        block.forward = torch.compile(block.forward, dynamic=True)
+
+
 class Taught(nn.Module):
     """The transformer with teachers at its inner layers, which training alone has.
 

@@ -50,7 +50,7 @@ MOST_REFERENCES = 5
 # Centre of a lone object, as a share of the picture's width.
 POSITION_X = {"left": 0.25, "centre": 0.5, "right": 0.75}
 # Side of an object's box, as a share of the picture's shorter side.
-SIZE_SHARE = {"small": 0.22, "medium": 0.36, "large": 0.52}
+SIZE_SHARE = {"small": 0.2, "medium": 0.34, "large": 0.52}
 # Several equal objects stand side by side and are smaller.
 COUNT_X = {1: (0.5,), 2: (0.3, 0.7), 3: (0.2, 0.5, 0.8)}
 COUNT_SHARE = {2: 0.34, 3: 0.26}
