@@ -1,6 +1,6 @@
 """Unlike pictures at once, over HTTP: this service beside a pipeline behind a lock.
 
-    python bench/mix.py [--seconds 60] [--seed 1]
+    python bench/mix.py [--seconds 60] [--seed 1] [--only overload]
 
 Three fifths previews, one fifth finals, one fifth edits, three styles. Arrivals are Poisson and do
 not wait for answers. The unit of load is what the baseline gets done when it always has work; both
@@ -22,7 +22,7 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -193,62 +193,84 @@ def opened(server: Server, rate: float, seconds: float, seed: int) -> dict[str, 
     return asyncio.run(run())
 
 
-def side_by_side(home: Path, options: argparse.Namespace, keep: Callable[[str, Any], None]) -> None:
-    requests = some_requests(options.seed, options.pictures)
-    baseline = Server(home, "bench.baseline.service:Baseline")
-    closed(baseline, requests[:8], 1)
-    capacity = closed(baseline, requests, CLIENTS)
-    keep("baseline pictures/s", round(capacity, 3))
-    for load in LOADS:
-        keep(f"baseline at {load}", opened(baseline, load * capacity, options.seconds, 7))
-    baseline.stop()
+class Results:
+    """What was measured, in a file from the first figure on."""
 
+    def __init__(self, path: Path, values: dict[str, Any]) -> None:
+        self._path = path
+        self._values = values
+
+    def __getitem__(self, name: str) -> float:
+        return float(self._values[name])
+
+    def keep(self, name: str, value: Any) -> None:
+        self._values[name] = value
+        print(f"{name}: {json.dumps(value)}", flush=True)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(json.dumps(self._values, indent=2) + "\n")
+
+
+def ask_baseline(home: Path, options: argparse.Namespace, result: Results) -> None:
+    server = Server(home, "bench.baseline.service:Baseline")
+    requests = some_requests(options.seed, options.pictures)
+    closed(server, requests[:8], 1)
+    if not options.loads_only:
+        result.keep("baseline pictures/s", round(closed(server, requests, CLIENTS), 3))
+    for load in options.loads:
+        rate = load * result["baseline pictures/s"]
+        result.keep(f"baseline at {load}", opened(server, rate, options.seconds, 7))
+    server.stop()
+
+
+def ask_engine(home: Path, options: argparse.Namespace, result: Results) -> None:
     ours = Server(home, IRIS_DEADLINE_S="300")
+    requests = some_requests(options.seed, options.pictures)
     closed(ours, requests[:8], 1)
-    keep("engine pictures/s", round(closed(ours, requests, CLIENTS), 3))
-    for name, styles in (("no style", ("none",)), ("one style", ("dark",)), ("three", STYLES)):
-        plain = some_requests(options.seed + 1, options.pictures, styles)
-        keep(f"engine pictures/s, {name}", round(closed(ours, plain, CLIENTS), 3))
-    for load in LOADS:
-        keep(f"engine at {load}", opened(ours, load * capacity, options.seconds, 7))
+    if not options.loads_only:
+        result.keep("engine pictures/s", round(closed(ours, requests, CLIENTS), 3))
+        for name, styles in (("no style", ("none",)), ("one style", ("dark",)), ("three", STYLES)):
+            plain = some_requests(options.seed + 1, options.pictures, styles)
+            result.keep(f"engine pictures/s, {name}", round(closed(ours, plain, CLIENTS), 3))
+    for load in options.loads:
+        rate = load * result["baseline pictures/s"]
+        result.keep(f"engine at {load}", opened(ours, rate, options.seconds, 7))
     ours.stop()
 
 
-def overload(
-    home: Path, options: argparse.Namespace, throughput: float, keep: Callable[[str, Any], None]
-) -> None:
+def overload(home: Path, options: argparse.Namespace, result: Results) -> None:
     metrics = f"127.0.0.1:{free_port()}"
     ours = Server(home, IRIS_DEADLINE_S=str(DEADLINE_S), IRIS_METRICS_BIND=metrics)
     closed(ours, some_requests(options.seed, 8), 1)
     name = f"engine at 1.2 of its own, deadline {DEADLINE_S:g} s"
-    keep(name, opened(ours, 1.2 * throughput, 3 * options.seconds, 7))
-    keep("time taken / promised", promises(httpx.get(f"http://{metrics}/metrics").text))
+    rate = 1.2 * result["engine pictures/s"]
+    result.keep(name, opened(ours, rate, options.overload_seconds, 7))
+    result.keep("time taken / promised", promises(httpx.get(f"http://{metrics}/metrics").text))
     ours.stop()
+
+
+PARTS = {"baseline": ask_baseline, "engine": ask_engine, "overload": overload}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60.0, help="of arrivals at each load")
+    parser.add_argument("--overload-seconds", type=float, default=180.0)
     parser.add_argument("--pictures", type=int, default=60, help="for throughput")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULTS / "mix.json")
-    parser.add_argument("--only-overload", action="store_true", help="the last part, into the file")
+    parser.add_argument("--loads", type=float, nargs="*", default=LOADS)
+    parser.add_argument(
+        "--only", choices=PARTS, nargs="+", help="the rest stays as the file has it"
+    )
+    parser.add_argument("--loads-only", action="store_true", help="throughput, too, is the file's")
     options = parser.parse_args()
-    result: dict[str, Any] = {"machine": facts(), "seconds": options.seconds}
-
-    def keep(name: str, value: Any) -> None:
-        result[name] = value
-        print(f"{name}: {json.dumps(value)}", flush=True)
-
+    measured: dict[str, Any] = {"machine": facts(), "seconds": options.seconds}
+    if options.only or options.loads_only:
+        measured = json.loads(options.out.read_text()) | measured
+    result = Results(options.out, measured)
     with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        if options.only_overload:
-            result = json.loads(options.out.read_text())
-        else:
-            side_by_side(home, options, keep)
-        overload(home, options, result["engine pictures/s"], keep)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
+        for part in options.only or PARTS:
+            PARTS[part](Path(folder), options, result)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ from iris.jobs import Pixels, Usage
 
 T = TypeVar("T")
 
+_REPLY_S, _REPLY_SHARE = 1.0, 0.05
+
 LedgerSource = Callable[[], Ledger | None]  # None = not opened yet
 
 
@@ -60,6 +62,8 @@ class Images:
         dispatcher_source: DispatcherSource,
     ) -> None:
         self._settings = settings
+        # Of the deadline, what is kept for PNG and base64 while the engine has all cores busy.
+        self._reply_s = min(_REPLY_S, _REPLY_SHARE * settings.deadline_s)
         self._catalog = catalog
         self._keys = keys
         self._ledger_source = ledger_source
@@ -147,7 +151,7 @@ class Images:
                     size_px=size_px,
                     seed=record.seed,
                     images=images,
-                    deadline_s=max(0.0, deadline_s - time.monotonic()),
+                    deadline_s=max(0.0, deadline_s - time.monotonic() - self._reply_s),
                 )
                 try:
                     with record.stage("dispatch"):

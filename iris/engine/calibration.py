@@ -46,11 +46,13 @@ def measure(cost: CostModel, conditioner: Conditioner, denoiser: Denoiser) -> No
         begun = _now_s()
         denoiser.step([row])
         stepped = _now_s()
-        denoiser.decode(row)
+        ends = [_now_s() for _ in denoiser.decoding(row)]
         encodes.append((side * side, begun - asked))
         tokens = len(row.rotation[0])
         steps.append((tokens, stepped - begun))
-        decodes.append((side * side, _now_s() - stepped))
+        decoded = _now_s()
+        decodes.append((side * side, decoded - stepped))
+        cost.decode_left_after = [(decoded - end) / (decoded - stepped) for end in ends]
     cost.encode.calibrate(encodes[1:])
     cost.step.calibrate(steps[1:])
     cost.decode.calibrate(decodes[1:])

@@ -83,6 +83,7 @@ class CostModel:
     step: Line  # units: tokens in one forward pass
     decode: Line  # units: pixels
     pace: Pace = field(default_factory=Pace)
+    decode_left_after: Sequence[float] = ()  # share of a decoding that is left after each piece
 
     @classmethod
     def unmeasured(cls) -> CostModel:
@@ -90,13 +91,27 @@ class CostModel:
         return cls(encode=Line(per_unit_s=1e-6), step=Line(), decode=per_pixel)
 
     def picture_s(
-        self, tokens: int, passes: int, steps_left: int, pixels: int, image_pixels: int = 0
+        self,
+        tokens: int,
+        passes: int,
+        steps_left: int,
+        pixels: int,
+        image_pixels: int = 0,
+        decode_left: float = 1.0,
     ) -> float:
         """Seconds, by the clock, of the work until a picture is pixels.
 
         image_pixels: of source images that are still to be encoded.
+        decode_left: share of the decoding that is still to be done.
         """
-        seconds = steps_left * passes * self.step.predict_s(tokens) + self.decode.predict_s(pixels)
+        seconds = steps_left * passes * self.step.predict_s(tokens)
+        seconds += decode_left * self.decode.predict_s(pixels)
         if image_pixels:
             seconds += self.encode.predict_s(image_pixels)
         return seconds * self.pace.value
+
+    def decode_left(self, pieces: int) -> float:
+        """Share of a decoding that is left when so many pieces of it are done."""
+        if not pieces:
+            return 1.0
+        return self.decode_left_after[pieces - 1] if pieces <= len(self.decode_left_after) else 0.0

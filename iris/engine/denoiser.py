@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from iris.engine.decoder import PictureDecoder
+from iris.engine.decoder import PictureDecoder, Pieces, at_once
 from iris.engine.flow import euler_step, initial_noise, mix, sigma_schedule
 from iris.engine.latents import (
     Grid,
@@ -148,7 +148,6 @@ class Denoiser:
         own = zip(predicted, (row for row, _ in rows), strict=True)
         return [velocity[None, : row.latents.shape[1]].float() for velocity, row in own]
 
-    @torch.inference_mode()
     def decode(self, row: Row) -> Tensor:
         """Turn finished latents into a picture: (3, height_px, width_px) float32, 0..1.
 
@@ -157,8 +156,13 @@ class Denoiser:
         Raises:
             FloatingPointError: the picture is not finite.
         """
+        return at_once(self.decoding(row))
+
+    @torch.inference_mode()
+    def decoding(self, row: Row) -> Pieces[Tensor]:
+        """`decode`, with stops at which the device can be used for something else."""
         cells = unpatchify(denormalise(to_cells(row.latents, row.grid), self._model.vae))
-        image = self._decoder(cells.to(self._model.dtype))
+        image = yield from self._decoder.pieces(cells.to(self._model.dtype))
         image = image[0, :, : row.job.height_px, : row.job.width_px].float()
         if not bool(torch.isfinite(image).all()):
             raise FloatingPointError("the decoded picture is not finite")

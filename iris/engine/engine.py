@@ -40,8 +40,8 @@ class Engine:
     """One device and one copy of the weights.
 
     Prompts and images are encoded on the threads that admit them, all pictures are stepped
-    together on one thread, and decoded one by one on another. `admit`, `collect`, `cancel`,
-    `drain` and `health` may be called from any thread.
+    together on one thread, and decoded one by one on another. `admit`,
+    `collect`, `cancel`, `drain` and `health` may be called from any thread.
     """
 
     def __init__(
@@ -65,7 +65,12 @@ class Engine:
         self._model = components
         self._styles = styles.names
         self._register = Register(
-            Scheduler(CostModel.unmeasured(), max_waiting=max_waiting, max_running=max_running)
+            Scheduler(
+                CostModel.unmeasured(),
+                max_waiting=max_waiting,
+                max_running=max_running,
+                stages_share_cores=components.device.type == "cpu",
+            )
         )
         self._denoiser = Denoiser(components, styles, compiled=compiled)
         cache = Cache(cache_bytes)

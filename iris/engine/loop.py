@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from abc import ABC, abstractmethod
 
 from iris.engine.register import Register, without_text
+from iris.engine.scheduler import Stage
 from iris.jobs import Failure
 
 _log = logging.getLogger("iris.engine")
@@ -35,6 +37,10 @@ class Loop(ABC):
             self._register.changed.notify_all()
         if self._thread.is_alive():
             self._thread.join()
+
+    def _may_run(self, stage: Stage) -> bool:
+        """Whether there is something to do that nobody more urgent is to be spared from."""
+        return self._scheduler.may_run(stage, time.monotonic())
 
     @abstractmethod
     def _turn(self) -> None:

@@ -4,7 +4,9 @@ The policy:
 
 - A pass takes as many pictures as make its fixed cost small, and no more, so that it stays short:
   a picture that comes in waits for at most one pass.
-- The picture with the least work left goes first, so that a preview never waits behind a final.
+- The picture with the least work left goes first, so that a preview never waits behind a final:
+  into a pass as well as to be decoded. Where the stages share cores, much longer pictures
+  are not worked on beside it at all.
   Each second of waiting counts as a fiftieth of a second less work, so that a final gets on too.
 - Where a deadline leaves no more room for anything else, only those due by then are run.
 - A picture is admitted if everybody's deadline can still be kept, its own too, and leaves free some
@@ -14,14 +16,18 @@ The policy:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from iris.engine.cost import CostModel
+from iris.engine.places import Places
 
 # On the work ahead: what would just make its deadline is better refused at once than at the
 # deadline. Not on a picture's own work, or one that just fits would be told to come back for ever.
 _MARGIN = 1.2
+_BESIDE = 2.0  # times as long as the most urgent picture is, at most, what runs beside it
+_SLACK = 0.05  # share of the time a picture is allowed that is not left to the last moment
 _AGEING = 0.02  # seconds of work that a second of waiting is worth
 _OVERHEAD = 0.1  # of a pass, at most, is what it costs whatever is in it
 # Times a picture's own work, kept free for shorter ones; at most half of what its deadline leaves.
@@ -42,7 +48,17 @@ class Work:
     image_pixels: int  # of the source images, until they are encoded; then 0
     admitted_at_s: float  # on the engine's monotonic clock
     deadline_at_s: float
+    owner: str = ""  # whoever asks for it
+    total_s: float = 0.0  # of work when it came in; set by `offer`
     has_begun: bool = False
+    decode_left: float = 1.0  # share of the decoding; `decoded_a_piece` counts it down
+
+
+class Stage(Enum):
+    """What the device can be used for once a picture is encoded."""
+
+    STEP = "step"
+    DECODE = "decode"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +77,27 @@ class Offer:
 class Scheduler:
     """Not thread-safe: the engine holds its lock around every call."""
 
-    def __init__(self, cost: CostModel, *, max_waiting: int, max_running: int) -> None:
-        """max_waiting: pictures admitted and not begun; max_running: pictures in one pass."""
+    def __init__(
+        self,
+        cost: CostModel,
+        *,
+        max_waiting: int,
+        max_running: int,
+        stages_share_cores: bool = False,
+    ) -> None:
+        """max_waiting: pictures admitted and not begun; max_running: pictures in one pass.
+
+        stages_share_cores: what decodes slows down what steps, and the other way round.
+        """
         self.cost = cost
         self._max_waiting = max_waiting
         self._max_running = max_running
+        self._stages_share_cores = stages_share_cores
         self._encoding: dict[str, Work] = {}  # admitted, prompt and images not encoded yet
         self._ready: dict[str, Work] = {}
         self._stepped: dict[str, Work] = {}  # all steps taken, to be decoded
         self._arrived: deque[tuple[float, float]] = deque()  # lately: when, and how much work
+        self._places = Places()
         self._promised_until_s = 0.0  # the latest time somebody was told to return at
 
     @property
@@ -97,7 +125,7 @@ class Scheduler:
         budget = self._budget()
         chosen: list[Work] = []
         tokens = 0
-        for work in sorted(self._candidates(now_s), key=lambda work: self._rank(work, now_s)):
+        for work in self._by_urgency(self._ready.values(), now_s):
             if len(chosen) == self._max_running:
                 break
             own = work.tokens * work.passes
@@ -108,23 +136,41 @@ class Scheduler:
         return chosen
 
     def next_decode(self, now_s: float) -> Work | None:
-        """The picture to decode next; it stays until it is removed."""
-        everyone = self._stepped.values()
-        return min(everyone, key=lambda work: self._rank(work, now_s), default=None)
+        """The picture to decode next, or a piece of it; it stays until it is removed."""
+        return next(iter(self._by_urgency(self._stepped.values(), now_s)), None)
+
+    def may_run(self, stage: Stage, now_s: float) -> bool:
+        """Whether the stage has something to do that may be done now, beside the other."""
+        works = self._stepped if stage is Stage.DECODE else self._ready
+        if not works:
+            return False
+        own, *_ = self._by_urgency(works.values(), now_s)
+        first, *_ = self._by_urgency([*self._stepped.values(), *self._ready.values()], now_s)
+        if first.deadline_at_s <= self._tight_deadline_s(now_s) < own.deadline_at_s:
+            return False
+        return not self._stages_share_cores or own.total_s <= _BESIDE * first.total_s
 
     def _rank(self, work: Work, now_s: float) -> float:
         return self.own_s(work) - _AGEING * (now_s - work.admitted_at_s)
 
-    def _candidates(self, now_s: float) -> list[Work]:
-        """Everyone; or, where a deadline leaves no room for others, those who are due by it."""
+    def _by_urgency(self, works: Iterable[Work], now_s: float) -> list[Work]:
+        """The works in the order in which they are to go on.
+
+        Where a deadline leaves no room for others, only those who are due by it, if there are any.
+        """
+        works = sorted(works, key=lambda work: self._rank(work, now_s))
+        due_s = self._tight_deadline_s(now_s)
+        return [work for work in works if work.deadline_at_s <= due_s] or works
+
+    def _tight_deadline_s(self, now_s: float) -> float:
+        """The first deadline that leaves no room for anything but what is due by it."""
         ahead_s = 0.0
         for work in self._by_deadline():
             ahead_s += self.own_s(work)
-            if now_s + ahead_s * _MARGIN > work.deadline_at_s:
-                due_s = work.deadline_at_s
-                due = [work for work in self._ready.values() if work.deadline_at_s <= due_s]
-                return due or list(self._ready.values())
-        return list(self._ready.values())
+            slack_s = _SLACK * (work.deadline_at_s - work.admitted_at_s)
+            if now_s + ahead_s * _MARGIN + slack_s > work.deadline_at_s:
+                return work.deadline_at_s
+        return float("inf")
 
     def _budget(self) -> float:
         """The tokens from which on a pass of them costs little more than the tokens."""
@@ -140,11 +186,17 @@ class Scheduler:
 
         What is shorter goes first, also what is yet to come: as much of it as came of late.
         """
+        return self._finished_s(work, now_s, margin=1.0, kept_s=0.0)
+
+    def _finished_s(self, work: Work, now_s: float, margin: float, kept_s: float) -> float:
+        """margin: on the work ahead. kept_s: work that is not here yet and comes before, too."""
         own_s = self.own_s(work)
         while self._arrived and self._arrived[0][0] < now_s - _LATELY_S:
             self._arrived.popleft()
         shorter_s = sum(other_s for _, other_s in self._arrived if other_s < own_s)
-        return (own_s + self._ahead_of_s(work)) / (1.0 - min(shorter_s / _LATELY_S, _MOST_SHORTER))
+        share = min(shorter_s / _LATELY_S, _MOST_SHORTER)
+        ahead_s = margin * self._ahead_of_s(work, now_s) + kept_s
+        return (own_s + ahead_s) / (1.0 - share)
 
     def offer(self, work: Work, now_s: float) -> Offer:
         """Admit the work or say when there will be room for it.
@@ -157,21 +209,35 @@ class Scheduler:
         if own_s > left_s:
             return Offer(own_s, is_hopeless=True)
         predicted_s = self.predict_s(work, now_s)
+        likeness = work.owner, work.tokens, work.passes, work.steps_left, work.pixels
+        place = self._places.take(likeness, now_s)
         late_s = self._late_s(work, now_s)
+        if self._everyone():
+            if place is None:
+                finished_s = self._finished_s(work, now_s, _MARGIN, 0.0)
+                kept_s = self._places.expected_s(own_s, now_s + finished_s)
+                finished_s = self._finished_s(work, now_s, _MARGIN, kept_s)
+            else:  # the margin was on the time to come back
+                finished_s = self._finished_s(work, now_s, 1.0, 0.0)
+            late_s = max(late_s, finished_s - left_s)
         if late_s > 0:
-            return Offer(predicted_s, self._promise(late_s, own_s, left_s, now_s))
+            retry_after_s = self._promise(late_s, own_s, left_s, now_s)
+            self._places.keep(likeness, now_s + retry_after_s, own_s)
+            return Offer(predicted_s, retry_after_s)
         if self.num_waiting >= self._max_waiting:
             place_s = self.remaining_s() / len(self._everyone())
             return Offer(predicted_s, self._promise(place_s, own_s, left_s, now_s))
         self.cost.pace.begin(now_s)
+        work.total_s = own_s
         self._encoding[work.ticket_id] = work
         self._arrived.append((now_s, own_s))
         return Offer(min(predicted_s, left_s))  # by its deadline it is its turn
 
-    def _ahead_of_s(self, work: Work) -> float:
-        """The work that would be done before this picture: all that is shorter."""
-        own_s = self.own_s(work)
-        return sum(other_s for other_s in map(self.own_s, self._everyone()) if other_s <= own_s)
+    def _ahead_of_s(self, work: Work, now_s: float) -> float:
+        """The work that would be done before this picture: all that is more urgent."""
+        rank_s = self._rank(work, now_s)
+        ahead = [other for other in self._everyone() if self._rank(other, now_s) <= rank_s]
+        return sum(map(self.own_s, ahead))
 
     def _late_s(self, work: Work, now_s: float) -> float:
         """By how much the worst deadline would be missed if this picture came in; below 0: none.
@@ -224,9 +290,12 @@ class Scheduler:
             if work.steps_left == 0 and self._ready.pop(work.ticket_id, None) is not None:
                 self._stepped[work.ticket_id] = work
 
-    def decoded(self, work: Work, now_s: float) -> None:
-        """The picture is pixels; it stays until it is removed."""
-        self.cost.pace.work(self.cost.decode.predict_s(work.pixels), now_s)
+    def decoded_a_piece(self, work: Work, pieces: int, now_s: float) -> None:
+        """So many pieces of the picture's decoding are done; it stays until it is removed."""
+        left = self.cost.decode_left(pieces)
+        share = max(work.decode_left - left, 0.0)  # it may have had to begin anew
+        self.cost.pace.work(share * self.cost.decode.predict_s(work.pixels), now_s)
+        work.decode_left = left
 
     def remove(self, ticket_id: str) -> bool:
         """Take a picture out wherever it is: finished, failed or no longer wanted."""
@@ -253,5 +322,10 @@ class Scheduler:
     def own_s(self, work: Work) -> float:
         """Seconds of work that is left of the picture itself."""
         return self.cost.picture_s(
-            work.tokens, work.passes, work.steps_left, work.pixels, work.image_pixels
+            work.tokens,
+            work.passes,
+            work.steps_left,
+            work.pixels,
+            work.image_pixels,
+            work.decode_left,
         )

@@ -11,7 +11,7 @@ from iris.engine.denoiser import Denoiser, Row
 from iris.engine.loop import Loop
 from iris.engine.memory import is_out_of_memory, make_room, with_room
 from iris.engine.register import Register
-from iris.engine.scheduler import Work
+from iris.engine.scheduler import Stage, Work
 from iris.engine.stopwatch import Lap, Stopwatch
 
 Going = tuple[Work, Row]  # a picture that is being stepped
@@ -21,7 +21,11 @@ class StepLoop(Loop):
     """Steps whatever is runnable until it is stopped."""
 
     def __init__(
-        self, register: Register, denoiser: Denoiser, stopwatch: Stopwatch, cache: Cache
+        self,
+        register: Register,
+        denoiser: Denoiser,
+        stopwatch: Stopwatch,
+        cache: Cache,
     ) -> None:
         """cache: emptied where the device's memory does not suffice."""
         super().__init__("iris-step", register)
@@ -30,7 +34,9 @@ class StepLoop(Loop):
         self._cache = cache
 
     def _turn(self) -> None:
-        self._step(self._next_round())
+        going = self._next_round()
+        if going:
+            self._step(going)
 
     def _next_round(self) -> list[Going]:
         """Who takes the next step; empty where there is nobody for a while."""
@@ -38,10 +44,12 @@ class StepLoop(Loop):
         going: list[Going] = []
         with register.changed:
             register.changed.wait_for(
-                lambda: self._is_stopped or self._scheduler.has_runnable, timeout=1.0
+                lambda: self._is_stopped or self._may_run(Stage.STEP), timeout=1.0
             )
             now = time.monotonic()
             register.let_go(now)
+            if self._is_stopped or not self._may_run(Stage.STEP):
+                return going
             for work in self._scheduler.next_round(now):
                 entry = register.get(work.ticket_id)
                 if entry is None or entry.row is None:
@@ -54,8 +62,6 @@ class StepLoop(Loop):
         return going
 
     def _step(self, going: Sequence[Going]) -> None:
-        if not going:
-            return
         rows = [row for _, row in going]
         tokens = sum(work.tokens * work.passes for work, _ in going)
 

@@ -55,6 +55,7 @@ def work_of(job: Job, ticket_id: str, model: Components, now_s: float) -> Work:
         image_pixels=0 if is_unchanged(job) else image_pixels,
         admitted_at_s=now_s,
         deadline_at_s=now_s + job.deadline_s,
+        owner=job.owner,
     )
 
 

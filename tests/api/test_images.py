@@ -86,7 +86,7 @@ def test_the_job_carries_the_id_of_the_request_its_owner_and_its_deadline(
     (job,) = dispatcher.jobs
     assert job.request_id == response.headers["x-request-id"]
     assert job.owner == "key_live"
-    assert 0 < job.deadline_s <= 300
+    assert 0 < job.deadline_s <= 299  # the last second is for PNG and base64
 
 
 ERRORS: list[tuple[Exception, int, str, str | None]] = [

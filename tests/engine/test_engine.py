@@ -162,7 +162,7 @@ def test_a_cancelled_picture_leaves_at_the_next_step_and_frees_its_place(engine,
 
 def test_a_picture_cancelled_in_its_last_step_is_not_decoded(engine, brake, monkeypatch):
     decoded = []
-    monkeypatch.setattr(engine._denoiser, "decode", decoded.append)
+    monkeypatch.setattr(engine._denoiser, "decoding", decoded.append)
     (gone,) = admit(engine, a_job(num_inference_steps=1))
     assert brake.entered.wait(10)
     engine.cancel(gone)
@@ -289,7 +289,7 @@ OUT_OF_MEMORY = [
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["device", "host"])
-@pytest.mark.parametrize("stage", ["step", "decode"])
+@pytest.mark.parametrize("stage", ["step", "decoding"])
 def test_out_of_memory_makes_room_tries_once_more_and_is_then_unavailable(
     engine, monkeypatch, stage, error
 ):
@@ -305,7 +305,7 @@ def test_out_of_memory_makes_room_tries_once_more_and_is_then_unavailable(
     assert tries == [1, 0]
 
 
-@pytest.mark.parametrize("stage", ["step", "decode"])
+@pytest.mark.parametrize("stage", ["step", "decoding"])
 def test_a_picture_for_which_there_was_room_at_the_second_try_is_delivered(
     engine, monkeypatch, stage
 ):
@@ -339,30 +339,122 @@ def test_pictures_too_large_together_are_made_one_by_one(engine, monkeypatch):
     assert all(isinstance(engine.collect(t).result(30), Picture) for t in tickets)
 
 
+class HeldDecoding:
+    """Holds the decoding of one picture behind its first piece; notes whose pieces are done."""
+
+    def __init__(self, engine, monkeypatch, request_id):
+        self.entered, self.released = threading.Event(), threading.Event()
+        self.seen = []
+        decoding = engine._denoiser.decoding
+
+        def held(row):
+            pieces = decoding(row)
+            name = row.job.request_id
+            while True:
+                self.seen.append(name)
+                try:
+                    next(pieces)
+                except StopIteration as end:
+                    return end.value
+                if name == request_id and not self.entered.is_set():
+                    self.entered.set()
+                    assert self.released.wait(30)
+                yield
+
+        monkeypatch.setattr(engine._denoiser, "decoding", held)
+
+
+def steps_taken(engine, ticket):
+    return engine._register.get(ticket).row.step
+
+
+def eventually(condition):
+    """Wait until it is so."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 def test_a_picture_is_decoded_while_others_are_stepped(engine, monkeypatch):
-    decode, entered, released = engine._denoiser.decode, threading.Event(), threading.Event()
-    steps = []
-    step = engine._denoiser.step
-
-    def held(row):
-        entered.set()
-        assert released.wait(30)
-        return decode(row)
-
-    def counted(rows):
-        steps.append(entered.is_set())
-        step(rows)
-
-    monkeypatch.setattr(engine._denoiser, "decode", held)
-    monkeypatch.setattr(engine._denoiser, "step", counted)
-    first, second = admit(engine, a_job(num_inference_steps=1), a_job(num_inference_steps=30))
-    assert entered.wait(10)
-    while engine._register.get(second).row.step < 30:
-        time.sleep(0.01)
-    assert sum(steps) > 10
-    released.set()
+    held = HeldDecoding(engine, monkeypatch, "first")
+    first, second = admit(
+        engine,
+        a_job(request_id="first", num_inference_steps=10),
+        a_job(request_id="second", num_inference_steps=14),
+    )
+    assert held.entered.wait(10)
+    eventually(lambda: steps_taken(engine, second) == 14)
+    held.released.set()
     assert isinstance(engine.collect(first).result(30), Picture)
     assert isinstance(engine.collect(second).result(30), Picture)
+
+
+def test_where_stages_share_cores_a_preview_is_decoded_without_a_final_beside_it(
+    engine, monkeypatch
+):
+    held = HeldDecoding(engine, monkeypatch, "preview")
+    (preview,) = admit(engine, a_job(request_id="preview", num_inference_steps=1))
+    assert held.entered.wait(10)
+    (final,) = admit(engine, a_job(num_inference_steps=50, width_px=256, height_px=256))
+    eventually(lambda: engine._register.scheduler.has_runnable)
+    time.sleep(0.3)
+    assert steps_taken(engine, final) == 0
+    held.released.set()
+    assert isinstance(engine.collect(preview).result(30), Picture)
+    assert isinstance(engine.collect(final).result(30), Picture)
+
+
+def test_a_device_with_a_queue_of_its_own_takes_both(engine, monkeypatch):
+    monkeypatch.setattr(engine._register.scheduler, "_stages_share_cores", False)
+    held = HeldDecoding(engine, monkeypatch, "preview")
+    (preview,) = admit(engine, a_job(request_id="preview", num_inference_steps=1))
+    assert held.entered.wait(10)
+    (final,) = admit(engine, a_job(num_inference_steps=50, width_px=256, height_px=256))
+    eventually(lambda: steps_taken(engine, final) == 50)
+    held.released.set()
+    assert isinstance(engine.collect(preview).result(30), Picture)
+    assert isinstance(engine.collect(final).result(30), Picture)
+
+
+def test_a_picture_with_less_left_overtakes_one_that_is_being_decoded(engine, monkeypatch):
+    alone = picture(engine, a_job(width_px=512, height_px=512)).pixels
+    held = HeldDecoding(engine, monkeypatch, "large")
+    (large,) = admit(engine, a_job(request_id="large", width_px=512, height_px=512))
+    assert held.entered.wait(10)
+    (small,) = admit(engine, a_job(request_id="small"))
+    eventually(lambda: steps_taken(engine, small) == 2)
+    held.released.set()
+    assert isinstance(engine.collect(small).result(30), Picture)
+    assert engine.collect(large).result(30).pixels == alone  # and is none the worse for it
+    assert held.seen[0] == held.seen[-1] == "large"
+    assert "small" in held.seen
+
+
+def test_memory_that_ran_out_for_one_is_taken_from_all_that_are_being_decoded(engine, monkeypatch):
+    """They begin anew, and come out as if nothing had been."""
+    jobs = [a_job(request_id=str(i), seed=i, width_px=64 * i, height_px=64) for i in (1, 2, 3)]
+    alone = [picture(engine, job).pixels for job in jobs]
+    decoding, failed = engine._denoiser.decoding, []
+
+    def full_once(row):
+        pieces, number = decoding(row), 0
+        while True:
+            number += 1
+            if number == 4 and row.job.request_id not in failed:
+                failed.append(row.job.request_id)
+                raise torch.OutOfMemoryError
+            try:
+                next(pieces)
+            except StopIteration as end:
+                return end.value
+            yield
+
+    monkeypatch.setattr(engine._denoiser, "decoding", full_once)
+    tickets = admit(engine, *jobs)
+    made = [engine.collect(ticket).result(30).pixels for ticket in tickets]
+    assert made == alone
+    assert sorted(failed) == ["1", "2", "3"]
 
 
 def test_the_same_prompt_and_image_of_one_owner_are_encoded_once(engine, monkeypatch):
@@ -466,7 +558,7 @@ def test_closing_fails_what_is_still_open(make_engine, monkeypatch):
     assert not engine.health().ready
 
 
-@pytest.mark.parametrize("stage", ["step", "decode"])
+@pytest.mark.parametrize("stage", ["step", "decoding"])
 def test_a_device_that_hangs_keeps_nobody_waiting_and_takes_no_more(
     make_engine, monkeypatch, stage
 ):
@@ -547,3 +639,10 @@ def test_admissions_from_many_threads_all_get_their_own_picture(engine):
     wait(outcomes.values(), 30)
     assert [outcomes[seed].result().seed for seed in range(12)] == list(range(12))
     assert len({outcome.result().pixels.rgb for outcome in outcomes.values()}) == 12
+
+
+def test_how_much_of_a_decoding_each_piece_is_is_measured_at_start(engine):
+    left = list(engine._register.scheduler.cost.decode_left_after)
+    assert len(left) > 5
+    assert left == sorted(left, reverse=True)
+    assert 0 < left[-1] < left[0] < 1

@@ -1,7 +1,7 @@
 import pytest
 
 from iris.engine.cost import CostModel, Line
-from iris.engine.scheduler import Scheduler, Work
+from iris.engine.scheduler import Scheduler, Stage, Work
 
 
 def a_scheduler(max_waiting=64, max_running=8, fixed_s=0.0):
@@ -90,8 +90,8 @@ def test_no_more_pictures_than_allowed_share_a_pass():
 def test_a_deadline_that_leaves_no_room_keeps_others_out():
     scheduler = a_scheduler(fixed_s=10.0)
     scheduler.cost.step.fixed_s = 0.0  # nothing shares a pass
-    admit(scheduler, some_work("due", steps=50, deadline_at_s=6.0), some_work("short", steps=2))
-    assert names(scheduler.next_round(0.0)) == ["short"]  # 5 s of work, 6 s left
+    admit(scheduler, some_work("due", steps=50, deadline_at_s=7.0), some_work("short", steps=2))
+    assert names(scheduler.next_round(0.0)) == ["short"]  # 5 s of work, 7 s left
     assert names(scheduler.next_round(0.9)) == ["due"]
 
 
@@ -250,3 +250,79 @@ def test_only_tickets_past_their_deadline_expire():
     scheduler.next_round(0.0)
     assert scheduler.expired(9.0) == []
     assert scheduler.expired(15.0) == ["a"]
+
+
+def decoding(name, **changes):
+    """Work that has taken its steps: one more is taken in `admit_stepped`."""
+    return some_work(name, **{"steps": 1} | changes)
+
+
+def admit_stepped(scheduler, *works):
+    admit(scheduler, *works)
+    scheduler.took_a_step(works, 0.0)
+
+
+def test_what_is_due_is_decoded_before_what_has_less_left():
+    scheduler = a_scheduler()
+    scheduler.cost.decode.per_unit_s = 1e-6
+    final, preview = decoding("final", deadline_at_s=5.0), decoding("preview", deadline_at_s=60.0)
+    final.pixels, preview.pixels = 1_000_000, 300_000
+    admit_stepped(scheduler, final, preview)
+    assert scheduler.next_decode(0.0) is preview
+    assert scheduler.next_decode(4.0) is final  # 1 s of work, 1 s left
+    assert not scheduler.has_runnable
+
+
+def test_beside_what_is_due_nothing_else_is_done():
+    scheduler = a_scheduler()
+    due = decoding("due", deadline_at_s=5.0)
+    admit_stepped(scheduler, due)
+    admit(scheduler, some_work("other", steps=1))
+    assert scheduler.may_run(Stage.STEP, 0.0)
+    assert not scheduler.may_run(Stage.STEP, 4.9)
+    assert scheduler.may_run(Stage.DECODE, 4.9)
+
+
+@pytest.mark.parametrize(("steps", "may"), [(2, True), (8, True), (9, False), (50, False)])
+def test_beside_the_most_urgent_picture_runs_what_is_at_most_twice_as_long(steps, may):
+    scheduler = a_scheduler()
+    scheduler._stages_share_cores = True
+    preview = some_work("preview", steps=4)
+    admit(scheduler, preview)
+    for _ in range(4):
+        scheduler.took_a_step([preview], 0.0)
+    admit(scheduler, some_work("other", steps=steps))
+    assert scheduler.may_run(Stage.DECODE, 0.0)
+    assert scheduler.may_run(Stage.STEP, 0.0) is may
+    scheduler._stages_share_cores = False
+    assert scheduler.may_run(Stage.STEP, 0.0)
+
+
+def test_a_picture_has_less_left_with_each_piece_that_is_decoded():
+    scheduler = a_scheduler()
+    scheduler.cost.decode.per_unit_s = 1e-6
+    scheduler.cost.decode_left_after = [0.75, 0.25]
+    work = decoding("a")
+    work.pixels = 1_000_000
+    admit_stepped(scheduler, work)
+    left = [scheduler.own_s(work)]
+    for pieces in (1, 2, 3, 0):
+        scheduler.decoded_a_piece(work, pieces, 0.0)
+        left.append(scheduler.own_s(work))
+    assert left == pytest.approx([1.0, 0.75, 0.25, 0.0, 1.0])
+
+
+def test_who_comes_back_when_told_to_is_let_in_before_who_is_new():
+    def asking(owner, now_s):
+        work = some_work(owner, steps=10, deadline_at_s=now_s + 5.0, admitted_at_s=now_s)
+        work.owner = owner
+        return scheduler.offer(work, now_s)
+
+    scheduler = a_scheduler()
+    admit(scheduler, *(some_work(name, steps=9) for name in "abcd"))
+    # 3.6 s ahead and a fifth and 1 s of its own; 12 % of the time goes to shorter ones; 5 s left
+    told_s = asking("anna", 0.0).retry_after_s
+    assert told_s == pytest.approx(5.32 / 0.88 - 5.0)
+    scheduler.remove("a")
+    assert not asking("ben", told_s).is_admitted
+    assert asking("anna", told_s).is_admitted
