@@ -6,6 +6,7 @@ What is measured and killed here is the money: an engine would only make it slow
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import socket
 from pathlib import Path
@@ -37,15 +38,20 @@ class NoDecoder:
 
 
 class Waiting:
-    """An engine that takes from 0 to `most_s` for a picture."""
+    """An engine that takes from 0 to `most_s` for a picture: of noise, so that its reply is long.
+
+    One that takes no time gives black ones, which cost least to encode.
+    """
 
     def __init__(self, most_s: float) -> None:
         self._most_s = most_s
 
     async def run(self, job: Job) -> Picture:
+        count = job.width_px * job.height_px * 3
         if self._most_s:
             await asyncio.sleep(random.uniform(0, self._most_s))  # noqa: S311
-        pixels = Pixels(job.width_px, job.height_px, bytes(job.width_px * job.height_px * 3))
+        samples = os.urandom(count) if self._most_s else bytes(count)
+        pixels = Pixels(job.width_px, job.height_px, samples)
         return Picture(pixels, job.seed, Usage(4, 0, 16), 0.0, 0.0)
 
     async def health(self) -> EngineHealth:
@@ -58,7 +64,7 @@ class FreeLedger:
     async def reserve(self, key_id: str) -> Hold:
         return Hold("hold_0", 0, Quota(1, 1, 0.0))
 
-    def note_delivered(self, hold: Hold, delivery: Delivery) -> None: ...
+    def note_delivered(self, hold: Hold, delivery: Delivery, let_go: object = None) -> None: ...
 
     async def capture(self, hold: Hold, delivery: Delivery, outcome: object = None) -> bool:
         return True
@@ -93,5 +99,7 @@ def _serve(
         dispatcher_source=lambda: engine,
     )
     app.state.ledger = ledger
-    config = uvicorn.Config(app, http=BoundedH11Protocol, log_config=None, access_log=False)
+    config = uvicorn.Config(
+        app, http=BoundedH11Protocol, ws="none", log_config=None, access_log=False
+    )
     uvicorn.Server(config).run(sockets=[listener])

@@ -1,12 +1,15 @@
 """Kills the service at random moments under load, again and again, and checks the money.
 
-    PYTHONPATH=. python bench/soak.py [--kills 1000] [--postgresql]
+    PYTHONPATH=. python bench/soak.py [--kills 1000] [--fronts 1] [--postgresql]
 
 Half of the clients send an Idempotency-Key and ask again until they have their picture, as a client
 does that wants one picture and to pay for one. For them the sum must be exact: what they have is
 what was taken, whenever the process died. The others send each request once and count what arrived.
-A process that dies in the moment between the last byte and the note of it cannot be told from one
-that died before, so such a picture may be free; none may ever be paid that did not arrive.
+A process that dies in the microseconds between letting a reply go and noting that cannot be told
+from one that died before, so such a picture is free; none may ever be paid that did not arrive.
+
+Every fourth process is killed without waiting for a picture of it: while it starts, and while it
+resolves what the one before left open. With several fronts the others go on meanwhile.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import random
 import secrets
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -44,8 +48,10 @@ from tests.accounts.postgres import running_postgres
 
 NO_LIMITS = Limits(rpm=10**6, rpd=10**6, max_in_flight=10**6, monthly_cap_idr=0)
 CLIENTS = 8
+SIZES = ("64x64", "64x64", "320x320")  # replies of 17 kB, and of 410 kB: more than a socket holds
 ENGINE_S = 0.03  # a picture takes up to this long
 LIFE_S = 0.2  # a process lives up to this long after its first picture
+EARLY = 0.25  # of the processes do not live to make one
 
 
 @dataclass
@@ -58,11 +64,13 @@ class Buyer:
     delivered: int = 0
     broken: int = 0  # connections that ended without an answer
     replayed: int = 0
+    has_come: asyncio.Event = field(default_factory=asyncio.Event)  # a picture since the last kill
 
 
 @dataclass
 class Report:
     kills: int = 0
+    fronts: int = 1
     seconds: float = 0.0
     exact_delivered: int = 0
     exact_paid: int = 0
@@ -86,15 +94,15 @@ class Report:
 
 
 class Soak:
-    def __init__(self, home: Path, database_url: str) -> None:
+    def __init__(self, home: Path, database_url: str, fronts: int) -> None:
         self._home = home
+        self._fronts = fronts
         self._url = database_url
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["__main__", "bench.money_front"])
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self._address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._is_over = False
-        self._pictures = asyncio.Event()
         database = Database(database_url)
         account = create_account(database, f"soak {secrets.token_hex(4)}")
         top_up(database, account.id, 10**9)
@@ -109,34 +117,37 @@ class Soak:
     async def run(self, kills: int) -> Report:
         begun = time.monotonic()
         clients = [asyncio.create_task(self._client(self._buyers[n % 2])) for n in range(CLIENTS)]
+        waited_for = (*self._buyers, self._buyers[1])  # those with tokens take longer to come
+        processes = [self._start() for _ in range(self._fronts)]
         for done in range(kills):
-            process = self._start()
-            await self._first_picture(process)
+            if random.random() > EARLY:  # noqa: S311
+                await self._first_picture(processes, random.choice(waited_for))  # noqa: S311
             await asyncio.sleep(random.uniform(0, LIFE_S))  # noqa: S311
-            os.kill(process.pid or 0, signal.SIGKILL)
-            process.join()
+            _kill(processes.pop(random.randrange(self._fronts)))  # noqa: S311
+            for buyer in self._buyers:
+                buyer.has_come.clear()
+            processes.append(self._start())
             if (done + 1) % 100 == 0:
                 print(f"{done + 1} kills, {self._sum()}", file=sys.stderr, flush=True)
-        process = self._start()
         self._is_over = True
-        await asyncio.gather(*clients)  # the last process lets all of them finish
-        os.kill(process.pid or 0, signal.SIGKILL)
-        process.join()
+        await asyncio.gather(*clients)  # the last processes let all of them finish
+        for process in processes:
+            _kill(process)
         return self._report(kills, time.monotonic() - begun)
 
     def _start(self) -> BaseProcess:
-        self._pictures.clear()
         process = self._context.Process(
             target=serve, args=(self._listener, self._url, self._home, ENGINE_S)
         )
         process.start()
         return process
 
-    async def _first_picture(self, process: BaseProcess) -> None:
+    async def _first_picture(self, processes: list[BaseProcess], buyer: Buyer) -> None:
         deadline = time.monotonic() + 60
-        while not self._pictures.is_set():
+        while not buyer.has_come.is_set():
             await asyncio.sleep(0.005)
-            if not process.is_alive() or time.monotonic() > deadline:
+            alive = all(process.is_alive() for process in processes)
+            if not alive or time.monotonic() > deadline:
                 raise RuntimeError("the service did not come up")
 
     async def _client(self, buyer: Buyer) -> None:
@@ -148,7 +159,8 @@ class Soak:
         ) as client:
             while not self._is_over:
                 token = secrets.token_hex(8)
-                body = json.dumps({**BODY, "user": token}).encode()
+                size = random.choice(SIZES)  # noqa: S311
+                body = json.dumps({**BODY, "size": size, "user": token}).encode()
                 more = {"idempotency-key": token} if buyer.has_tokens else {}
                 while not await self._ask(client, buyer, body, more):
                     if not buyer.has_tokens:
@@ -173,7 +185,7 @@ class Soak:
             return False
         buyer.delivered += 1
         buyer.replayed += "x-iris-replayed" in reply.headers
-        self._pictures.set()
+        buyer.has_come.set()
         return True
 
     def _sum(self) -> str:
@@ -194,6 +206,7 @@ class Soak:
         exact, plain = self._buyers
         return Report(
             kills=kills,
+            fronts=self._fronts,
             seconds=round(seconds, 1),
             exact_delivered=exact.delivered,
             exact_paid=paid[True],
@@ -207,14 +220,20 @@ class Soak:
         )
 
 
-def soak(home: Path, database_url: str, kills: int) -> Report:
+def _kill(process: BaseProcess) -> None:
+    os.kill(process.pid or 0, signal.SIGKILL)
+    process.join()
+
+
+def soak(home: Path, database_url: str, kills: int, fronts: int = 1) -> Report:
     """Kill so many times; home: for the leases of the processes."""
-    return asyncio.run(Soak(home, database_url).run(kills))
+    return asyncio.run(Soak(home, database_url, fronts).run(kills))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--fronts", type=int, default=1, help="processes that serve at once")
     parser.add_argument("--postgresql", action="store_true", help="instead of SQLite")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="iris-soak-") as folder, ExitStack() as stack:
@@ -222,9 +241,17 @@ def main() -> None:
         url = f"sqlite:///{home / 'iris.db'}"
         if options.postgresql:
             url = stack.enter_context(running_postgres()).url()
-        report = soak(home, url, options.kills)
-    print(json.dumps(vars(report), indent=2))
-    sys.exit(0 if report.is_right else 1)
+        report = soak(home, url, options.kills, options.fronts)
+        print(json.dumps(vars(report), indent=2), flush=True)
+        verified = _verify(home, url)
+    sys.exit(0 if report.is_right and verified else 1)
+
+
+def _verify(home: Path, url: str) -> bool:
+    """What an operator's `iris ledger verify` says; it is printed."""
+    command = [Path(sys.executable).with_name("iris"), "ledger", "verify"]
+    env = {**os.environ, "IRIS_HOME": str(home), "IRIS_DATABASE_URL": url}
+    return subprocess.run(command, env=env, check=False).returncode == 0  # noqa: S603
 
 
 if __name__ == "__main__":

@@ -117,6 +117,24 @@ def test_a_ledger_that_was_tampered_with_is_told_by_row_and_exit_status(
     assert books.account in told
 
 
+def test_a_counter_that_was_tampered_with_is_told_with_its_key(
+    database: Database, capsys: Captured
+) -> None:
+    books = Books(database, money_idr=2_000)
+    books.capture(books.admitted())
+    with database.write() as session:
+        session.execute(text("UPDATE counters SET day_count = 0, month_idr = 0"))
+    assert main(["ledger", "verify"]) == 1
+    told = capsys.readouterr().out.splitlines()
+    for invariant, row in (
+        ("every key counts the pictures of its day", "day_count=0 journal_count=1"),
+        ("every key counts the money of its month", "month_idr=0 journal_idr=750"),
+    ):
+        (line,) = [line for line in told if f"BROKEN: {invariant}" in line]
+        assert books.key_id in line
+        assert row in line
+
+
 def test_usage_is_summed_and_exported(iris: Any, database: Database, capsys: Captured) -> None:
     books = Books(database, money_idr=2_000)
     books.capture(books.admitted())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
+DAY_MS = 86_400_000
+
 # Goes on while the host sleeps, where the system has such a clock.
 _RUNNING = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -26,7 +28,7 @@ class Clock:
 
 def day_of(at_ms: int) -> int:
     """The UTC day, counted from 1970-01-01."""
-    return at_ms // 86_400_000
+    return at_ms // DAY_MS
 
 
 def month_of(at_ms: int) -> int:
@@ -36,4 +38,4 @@ def month_of(at_ms: int) -> int:
 
 
 def seconds_to_next_day(at_ms: int) -> float:
-    return 86_400 - at_ms % 86_400_000 / 1000
+    return 86_400 - at_ms % DAY_MS / 1000

@@ -26,8 +26,7 @@ class HoldRow(Base):
     is_test: Mapped[bool]
     amount_idr: Mapped[int] = mapped_column(BigInteger)
     opened_at_ms: Mapped[int] = mapped_column(BigInteger)
-    day: Mapped[int]
-    month: Mapped[int]
+    key_seq: Mapped[int] = mapped_column(BigInteger)  # the how-manieth hold of its key
     lease_id: Mapped[str] = mapped_column(String(40), index=True)  # of the process it lives in
 
 

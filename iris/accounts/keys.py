@@ -147,8 +147,10 @@ def insert_key(
         CounterRow(
             key_id=row.id,
             day=0,
+            day_after=0,
             day_count=0,
             month=0,
+            month_after=0,
             month_idr=0,
             in_flight=0,
             admitted=0,

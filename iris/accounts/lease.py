@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -64,13 +64,20 @@ class Lease:
         self._noted: set[str] = set()
         self._lock = threading.Lock()
 
-    def note(self, hold_id: str, delivery: Delivery) -> None:
-        """Write down that the picture was handed over. Raises OSError: the disk is full."""
+    def note(
+        self, hold_id: str, delivery: Delivery, let_go: Callable[[], None] | None = None
+    ) -> None:
+        """Write down that the picture was handed over. Raises OSError: the disk is full.
+
+        let_go: called right before, with nothing left to do in between but to write.
+        """
         note = json.dumps({"hold_id": hold_id, **asdict(delivery)})
-        line = f"\n{note}\n"  # on a line of its own, also after one that was cut off
+        line = f"\n{note}\n".encode()  # on a line of its own, also after one that was cut off
         with self._lock:
             self._noted.add(hold_id)
-            os.write(self._file, line.encode())
+            if let_go is not None:
+                let_go()
+            os.write(self._file, line)
 
     def forget(self, hold_id: str) -> None:
         """The database knows of it now."""

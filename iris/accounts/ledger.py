@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -59,12 +60,16 @@ class Ledger:
             future.add_done_callback(self._void_unwanted)
             raise
 
-    def note_delivered(self, hold: Hold, delivery: Delivery) -> None:
+    def note_delivered(
+        self, hold: Hold, delivery: Delivery, let_go: Callable[[], None] | None = None
+    ) -> None:
         """Write down, cheaply, that the picture was handed over; `capture` has to follow.
 
         From here on the death of the process does not make the picture free.
+
+        let_go: hands it over for good; called in the last moment before it is written down.
         """
-        self._lease.note(hold.id, delivery)
+        self._lease.note(hold.id, delivery, let_go)
 
     async def capture(self, hold: Hold, delivery: Delivery, outcome: Outcome | None = None) -> bool:
         """Take the price of a delivered picture, and keep its reply where there is an outcome.

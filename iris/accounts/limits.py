@@ -71,8 +71,10 @@ class CounterRow(Base):
 
     key_id: Mapped[str] = mapped_column(String(20), ForeignKey("keys.id"), primary_key=True)
     day: Mapped[int]  # of day_count, since 1970-01-01
+    day_after: Mapped[int] = mapped_column(BigInteger)  # number of the last hold before it
     day_count: Mapped[int]  # admitted on it and not voided
     month: Mapped[int]  # of month_idr, since January of the year 0
+    month_after: Mapped[int] = mapped_column(BigInteger)  # number of the last hold before it
     month_idr: Mapped[int] = mapped_column(BigInteger)  # held or captured in it
     in_flight: Mapped[int]  # open holds
     admitted: Mapped[int] = mapped_column(BigInteger)  # holds there ever were
@@ -86,8 +88,10 @@ class Counters:
     key_id: str
     limits: Limits
     day: int
+    day_after: int
     day_count: int
     month: int
+    month_after: int
     month_idr: int
     in_flight: int
     admitted: int
@@ -102,9 +106,9 @@ class Counters:
         """
         # A host whose clock is a little behind does not begin the old day anew.
         if not 0 <= self.day - day_of(now_ms) <= 1:
-            self.day, self.day_count = day_of(now_ms), 0
+            self.day, self.day_after, self.day_count = day_of(now_ms), self.admitted, 0
         if not 0 <= self.month - month_of(now_ms) <= 1:
-            self.month, self.month_idr = month_of(now_ms), 0
+            self.month, self.month_after, self.month_idr = month_of(now_ms), self.admitted, 0
         if now_ms < self.last_admitted_ms <= now_ms + SKEW_MS:
             return self.last_admitted_ms
         return now_ms
@@ -154,12 +158,12 @@ class Counters:
         if self.first_in_window is None:
             self.first_in_window = self.admitted
 
-    def release(self, day: int, month: int, amount_idr: int, *, is_void: bool) -> None:
-        """A hold is resolved; a void gives its place in the day and in the month back."""
+    def release(self, number: int, amount_idr: int, *, is_void: bool) -> None:
+        """The hold of this number is resolved; a void gives its place in the day and month back."""
         self.in_flight -= 1
-        if is_void and day == self.day:
+        if is_void and number > self.day_after:
             self.day_count -= 1
-        if is_void and month == self.month:
+        if is_void and number > self.month_after:
             self.month_idr -= amount_idr
 
     def quota(self, at_ms: int) -> Quota:

@@ -140,8 +140,10 @@ def _read_keys(connection: Connection, batch: _Batch, ids: set[str], now_ms: int
             row.id,
             limits,
             row.day,
+            row.day_after,
             row.day_count,
             row.month,
+            row.month_after,
             row.month_idr,
             row.in_flight,
             row.admitted,
@@ -159,7 +161,7 @@ def _resolve(
     key.purse.held_idr -= hold.amount_idr
     if is_void:
         key.purse.available_idr += hold.amount_idr
-    key.counters.release(hold.day, hold.month, hold.amount_idr, is_void=is_void)
+    key.counters.release(hold.key_seq, hold.amount_idr, is_void=is_void)
     batch.closed.append(hold.id)
     batch.movements.append(
         movement(
@@ -223,8 +225,7 @@ def _reserve(
             "id": hold_id,
             **where,
             "opened_at_ms": at_ms,
-            "day": counters.day,
-            "month": counters.month,
+            "key_seq": counters.admitted,
             "lease_id": lease_id,
         }
     )
@@ -261,8 +262,10 @@ def _write(connection: Connection, batch: _Batch) -> None:
             {
                 "key": key_id,
                 "new_day": key.counters.day,
+                "new_day_after": key.counters.day_after,
                 "new_day_count": key.counters.day_count,
                 "new_month": key.counters.month,
+                "new_month_after": key.counters.month_after,
                 "new_month_idr": key.counters.month_idr,
                 "new_in_flight": key.counters.in_flight,
                 "new_admitted": key.counters.admitted,

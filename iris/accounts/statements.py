@@ -41,8 +41,10 @@ SELECT_KEYS = (
         BalanceRow.available_idr,
         BalanceRow.held_idr,
         CounterRow.day,
+        CounterRow.day_after,
         CounterRow.day_count,
         CounterRow.month,
+        CounterRow.month_after,
         CounterRow.month_idr,
         CounterRow.in_flight,
         CounterRow.admitted,
@@ -63,8 +65,7 @@ SELECT_HOLDS = select(
     HoldRow.key_id,
     HoldRow.is_test,
     HoldRow.amount_idr,
-    HoldRow.day,
-    HoldRow.month,
+    HoldRow.key_seq,
 ).where(HoldRow.id.in_(bindparam("ids", expanding=True)))
 SELECT_RESOLVED = select(JournalRow.hold_id, JournalRow.kind).where(
     JournalRow.hold_id.in_(bindparam("ids", expanding=True)),
@@ -79,8 +80,10 @@ UPDATE_COUNTERS = (
             name: bindparam(f"new_{name}")
             for name in (
                 "day",
+                "day_after",
                 "day_count",
                 "month",
+                "month_after",
                 "month_idr",
                 "in_flight",
                 "admitted",

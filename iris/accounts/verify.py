@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
-from sqlalchemy import text
+from sqlalchemy import RowMapping, text
 from sqlalchemy.orm import Session
 
+from iris.accounts.clock import DAY_MS, month_of
 from iris.accounts.db import Database
 from iris.accounts.journal import MOVES
 
@@ -46,6 +48,15 @@ _DERIVED = (
     " FROM journal GROUP BY account_id, is_test"
 )
 
+# the holds of a key that count for its day or month: those after a number that were not given back
+_COUNTED = (
+    " LEFT JOIN journal h ON h.kind = 'hold' AND h.key_id = c.key_id AND h.key_seq > c.{after}"
+    " AND NOT EXISTS (SELECT 1 FROM journal v WHERE v.hold_id = h.hold_id"
+    " AND v.kind IN ('capture', 'void') AND v.kind = 'void')"  # the first names the index
+)
+_COUNTED_OF_DAY = _COUNTED.format(after="day_after")
+_COUNTED_OF_MONTH = _COUNTED.format(after="month_after")
+
 # What must be true -> a query for the rows for which it is not. No text of anybody's is in them.
 INVARIANTS: dict[str, str] = {
     "every row moves a positive amount between the books of its kind": (
@@ -77,6 +88,7 @@ INVARIANTS: dict[str, str] = {
         "SELECT o.id AS hold FROM holds o"
         " LEFT JOIN journal h ON h.kind = 'hold' AND h.hold_id = o.id"
         " AND h.account_id = o.account_id AND h.is_test = o.is_test AND h.key_id = o.key_id"
+        " AND h.key_seq = o.key_seq"
         " AND h.amount_idr = o.amount_idr"
         " LEFT JOIN journal r ON r.hold_id = o.id AND r.kind IN ('capture', 'void')"
         " WHERE h.id IS NULL OR r.id IS NOT NULL"
@@ -121,6 +133,34 @@ INVARIANTS: dict[str, str] = {
         " GROUP BY c.key_id, c.admitted"
         " HAVING c.admitted <> COUNT(j.id) OR c.admitted <> COALESCE(MAX(j.key_seq), 0)"
     ),
+    "every key counts the pictures of its day": (
+        "SELECT c.key_id, c.day, c.day_after, c.day_count, COUNT(h.id) AS journal_count"
+        f" FROM counters c{_COUNTED_OF_DAY}"
+        " GROUP BY c.key_id, c.day, c.day_after, c.day_count HAVING c.day_count <> COUNT(h.id)"
+    ),
+    "every key counts the money of its month": (
+        "SELECT c.key_id, c.month, c.month_after, c.month_idr,"
+        " COALESCE(SUM(h.amount_idr), 0) AS journal_idr"
+        f" FROM counters c{_COUNTED_OF_MONTH}"
+        " GROUP BY c.key_id, c.month, c.month_after, c.month_idr"
+        " HAVING c.month_idr <> COALESCE(SUM(h.amount_idr), 0)"
+    ),
+    # A day that has begun stays for whoever is a little behind, so a hold may be of the day before.
+    "every hold that counts for a day was made on it or the day before": (
+        "SELECT c.key_id, c.day, h.id AS journal, h.at_ms FROM counters c JOIN journal h"
+        " ON h.kind = 'hold' AND h.key_id = c.key_id AND h.key_seq > c.day_after"
+        f" WHERE h.at_ms / {DAY_MS} NOT IN (c.day - 1, c.day)"
+    ),
+    "every key's month holds its day": (
+        "SELECT key_id, month_after, day_after, admitted FROM counters"
+        " WHERE NOT (0 <= month_after AND month_after <= day_after AND day_after <= admitted)"
+    ),
+    "every key knows when its last hold was made": (
+        "SELECT c.key_id, c.admitted, c.last_admitted_ms, h.at_ms AS journal_ms FROM counters c"
+        " LEFT JOIN journal h"
+        " ON h.kind = 'hold' AND h.key_id = c.key_id AND h.key_seq = c.admitted"
+        " WHERE c.last_admitted_ms <> COALESCE(h.at_ms, 0)"
+    ),
     "every capture has its usage record, as it is": (
         "SELECT j.id AS journal, j.hold_id FROM journal j LEFT JOIN usage u"
         " ON u.hold_id = j.hold_id AND u.account_id = j.account_id AND u.key_id = j.key_id"
@@ -132,6 +172,14 @@ INVARIANTS: dict[str, str] = {
         " ON j.hold_id = u.hold_id AND j.kind = 'capture' WHERE j.id IS NULL"
     ),
 }
+
+# the same for months, which have no length of their own
+MONTHS = "every hold that counts for a month was made in it or the month before"
+_MONTHS_COUNTED = (
+    "SELECT c.key_id, c.month, MIN(h.at_ms) AS first_ms, MAX(h.at_ms) AS last_ms FROM counters c"
+    " JOIN journal h ON h.kind = 'hold' AND h.key_id = c.key_id AND h.key_seq > c.month_after"
+    " GROUP BY c.key_id, c.month"
+)
 
 
 def verify(database: Database) -> Verdict:
@@ -158,5 +206,15 @@ def verify(database: Database) -> Verdict:
 def _breaches(session: Session) -> Iterator[Breach]:
     for invariant, query in INVARIANTS.items():
         for row in session.execute(text(f"{query} LIMIT {MAX_SHOWN}")).mappings():
-            shown = " ".join(f"{name}={value}" for name, value in row.items())
-            yield Breach(invariant, shown)
+            yield _breach(invariant, row)
+    wrong = (
+        row
+        for row in session.execute(text(_MONTHS_COUNTED)).mappings()
+        if {month_of(row["first_ms"]), month_of(row["last_ms"])} - {row["month"], row["month"] - 1}
+    )
+    for row in islice(wrong, MAX_SHOWN):
+        yield _breach(MONTHS, row)
+
+
+def _breach(invariant: str, row: RowMapping) -> Breach:
+    return Breach(invariant, " ".join(f"{name}={value}" for name, value in row.items()))

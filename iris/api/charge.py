@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 from starlette.responses import Response
@@ -12,7 +13,8 @@ from iris.accounts.holds import Hold, Refused
 from iris.accounts.ledger import Ledger
 from iris.accounts.outcomes import Claim, Outcome
 from iris.accounts.usage import Delivery
-from iris.api.protocol import corked, was_handed_over
+from iris.api.line import Line
+from iris.api.protocol import keeping_back, was_handed_over
 from iris.api.record import RequestRecord, record_of
 from iris.errors import BackendUnavailable
 
@@ -70,14 +72,16 @@ class Charge:
                 "`Idempotency-Key`: it costs nothing more."
             )
 
-    def note(self, delivery: Delivery) -> None:
-        """Write down that the picture was handed over, for the case that the process dies now."""
-        self._is_open = False
-        with suppress(OSError):  # what matters is what follows
-            self._ledger.note_delivered(self._hold, delivery)
+    def note(self, delivery: Delivery, let_go: Callable[[], None] | None) -> None:
+        """Hand the end of the reply over and write that down, in case the process dies now.
+
+        Raises OSError: the system did not take the end, so nothing is written down.
+        """
+        self._ledger.note_delivered(self._hold, delivery, let_go)
 
     async def capture(self, delivery: Delivery) -> None:
-        """Take the price of a picture that was handed over and noted."""
+        """Take the price of a picture that was handed over."""
+        self._is_open = False
         await self._capture(delivery, None)
 
     async def _capture(self, delivery: Delivery, outcome: Outcome | None) -> bool:
@@ -98,13 +102,26 @@ class PaidReply:
         self._delivery = delivery
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with corked(scope):
+        with keeping_back(scope) as line:
             await self._response(scope, receive, send)
             is_whole = await was_handed_over(scope)
             if is_whole:
-                self._charge.note(self._delivery)
+                is_whole = await self._let_go(scope, line)
         if is_whole:
             await self._charge.capture(self._delivery)
         else:
             record_of(scope).client_left = True
             self._charge.void()
+
+    async def _let_go(self, scope: Scope, line: Line | None) -> bool:
+        """Hand the end over as well and note it; whether the system took it."""
+        try:
+            self._charge.note(self._delivery, line.let_go if line else None)
+        except BlockingIOError:  # not at once; what is noted has to be true
+            if not await was_handed_over(scope):
+                return False
+            with suppress(OSError):
+                self._charge.note(self._delivery, None)
+        except OSError:
+            pass  # a full disk; the money is taken in the next step
+        return True

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -19,13 +18,14 @@ from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from iris.api.errors import answer_for, envelope
+from iris.api.line import Line
 from iris.api.log import log_request
 from iris.api.record import RequestRecord
 from iris.errors import InvalidRequest
 
 HEADER_TIMEOUT_S = 20.0
 _HANDED_OVER = "iris.handed_over"
-_CORK = "iris.cork"
+_KEEP_BACK = "iris.keep_back"
 
 
 class BoundedH11Protocol(H11Protocol):
@@ -42,14 +42,20 @@ class BoundedH11Protocol(H11Protocol):
 
     async def _app_that_can_ask(self, scope: Any, receive: Any, send: Any) -> None:
         scope[_HANDED_OVER] = partial(self._hand_over, self.cycle)
-        scope[_CORK] = self._cork
+        scope[_KEEP_BACK] = partial(self._keep_back, self.cycle)
         await self._plain_app(scope, receive, send)
 
-    def _cork(self, is_corked: bool) -> None:
-        """Let the system keep back the end of what is written, or send it."""
-        with suppress(OSError, AttributeError):  # a connection that is gone, another system
-            line: socket.socket = self.transport.get_extra_info("socket")
-            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, is_corked)
+    @contextmanager
+    def _keep_back(self, cycle: Any) -> Iterator[Line]:
+        below = self.transport
+        line: Any = Line(below)
+        cycle.transport = self.transport = line  # also for what is asked for next meanwhile
+        try:
+            yield line
+        finally:
+            if self.transport is line:
+                self.transport = below
+            line.release()
 
     async def _hand_over(self, cycle: Any) -> bool:
         """Wait until the system has the whole answer of this cycle; whether it took it."""
@@ -129,16 +135,8 @@ async def was_handed_over(scope: Scope) -> bool:
 
 
 @contextmanager
-def corked(scope: Scope) -> Iterator[None]:
-    """Keep the end of an answer with the system until the block ends.
-
-    A client that gets it wakes up, and on a busy host runs before whoever sent it: what has to be
-    done about an answer at once would wait that long. The system sends it in any case, even if this
-    process dies.
-    """
-    cork: Callable[[bool], None] = scope.get(_CORK, lambda _: None)
-    cork(True)
-    try:
-        yield
-    finally:
-        cork(False)
+def keeping_back(scope: Scope) -> Iterator[Line | None]:
+    """Keep back the end of the answer until the block ends; None under a server that cannot."""
+    keep: Callable[[], AbstractContextManager[Line | None]] = scope.get(_KEEP_BACK, nullcontext)
+    with keep() as line:
+        yield line

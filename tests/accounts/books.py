@@ -39,10 +39,11 @@ class Books:
     lease_id: str = "lease_of_a_test"
     account: str = field(init=False)
     key_id: str = field(init=False)
+    secret: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.account = create_account(self.database, "shop").id
-        key, _ = create_key(
+        key, self.secret = create_key(
             self.database, "shop", is_test=self.is_test, account=self.account, limits=self.limits
         )
         self.key_id = key.id

@@ -16,7 +16,8 @@ from iris.accounts.verify import verify
 from iris.api.app import create_app
 from iris.errors import AccountSuspended
 from iris.images.decode import Decoder
-from tests.accounts.books import NO_LIMITS
+from tests.accounts.books import NO_LIMITS, Books
+from tests.accounts.served import Fronts, buy, serving
 from tests.api.fakes import FakeDispatcher, generation, make_catalog, make_settings
 
 
@@ -75,6 +76,33 @@ def test_of_200_clients_at_once_exactly_as_many_get_a_picture_as_may(
     verdict = verify(either)
     assert verdict.breaches == ()
     assert (verdict.captured_live_idr, verdict.open_holds) == (750 * winners, 0)
+
+
+async def _from_200_clients(fronts: Fronts, secret: str) -> list[httpx.Response]:
+    async with fronts.client(secret) as client:
+        return await asyncio.gather(*(buy(client) for _ in range(200)))
+
+
+@pytest.mark.parametrize(
+    ("money_idr", "limits", "winners", "told"),
+    [(750, {}, 1, "insufficient_quota"), (10**6, {"rpm": 60}, 60, "rpm_exceeded")],
+)
+def test_of_200_clients_of_two_processes_exactly_as_many_get_a_picture_as_may(
+    either: Database,
+    either_url: str,
+    tmp_path: Path,
+    money_idr: int,
+    limits: dict[str, int],
+    winners: int,
+    told: str,
+) -> None:
+    books = Books(either, money_idr=money_idr, limits=NO_LIMITS.changed(**limits))
+    with serving(either_url, tmp_path, count=2) as fronts:
+        replies = asyncio.run(_from_200_clients(fronts, books.secret))
+    codes = [reply.json()["error"]["code"] for reply in replies if reply.status_code != 200]
+    assert codes == [told] * (200 - winners)
+    assert books.balance() == (money_idr - 750 * winners, 0)
+    books.check()
 
 
 def test_a_suspension_counts_for_a_key_that_is_remembered_as_soon_as_it_is_looked_up_again(

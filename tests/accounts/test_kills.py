@@ -8,20 +8,26 @@ from bench.soak import soak
 from tests.accounts.conftest import new_database_url
 from tests.accounts.postgres import Postgres
 
+# A death in the microseconds between letting a reply go and noting that makes a picture free, which
+# nobody can prevent. Two of them in one test are something else. What happens on either side of the
+# gap is in test_last_byte.py.
+MOST_FREE = 1
 
-def check(home: Path, url: str, kills: int) -> None:
-    report = soak(home, url, kills)
+
+def check(home: Path, url: str, kills: int, fronts: int) -> None:
+    report = soak(home, url, kills, fronts)
     assert report.kills == kills
     assert report.is_right, report
     assert report.exact_paid == report.exact_delivered
-    # A death between the last byte and the note of it cannot be told from one before: few do so.
-    assert report.plain_delivered - report.plain_paid <= kills / 10
+    assert 0 <= report.plain_delivered - report.plain_paid <= MOST_FREE
     assert report.exact_delivered + report.plain_delivered >= kills
 
 
 def test_200_kills_at_any_moment_cost_nobody_a_rupiah(tmp_path: Path) -> None:
-    check(tmp_path, f"sqlite:///{tmp_path / 'iris.db'}", 200)
+    check(tmp_path, f"sqlite:///{tmp_path / 'iris.db'}", 200, 1)
 
 
-def test_kills_are_survived_on_postgresql_too(postgres: Postgres, tmp_path: Path) -> None:
-    check(tmp_path, new_database_url(postgres), 25)
+def test_kills_beside_a_living_process_are_survived_on_postgresql_too(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    check(tmp_path, new_database_url(postgres), 30, 2)

@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, make_url, text
 
-import iris.accounts.holds
 import iris.accounts.keys
 import iris.accounts.lease
 import iris.accounts.outcomes
@@ -22,10 +22,12 @@ import iris.accounts.usage  # noqa: F401  all tables of the room are known now
 from iris.accounts import migrate
 from iris.accounts.accounts import list_accounts, top_up
 from iris.accounts.db import Base, Database
+from iris.accounts.holds import HoldRow
 from iris.accounts.keys import KeyRing, hash_token, list_keys
 from iris.accounts.ledger import Ledger
-from iris.accounts.limits import Limits
+from iris.accounts.limits import CounterRow, Limits
 from iris.accounts.postgresql import open_server
+from iris.accounts.recovery import resolve_dead
 from iris.accounts.sqlite import open_file
 from iris.accounts.verify import verify
 from iris.errors import ConfigError
@@ -84,6 +86,87 @@ def test_the_first_databases_keep_their_keys_which_get_an_account_and_the_limits
     ledger = Ledger(database, tmp_path)
     asyncio.run(ledger.reserve(key.id))
     ledger.close()
+    assert verify(database).breaches == ()
+    database.close()
+
+
+DAY_MS = 86_400_000
+_COLUMNS = "at_ms, kind, is_test, account_id, debit, credit, amount_idr, hold_id, key_id, key_seq"
+
+
+def make_database_of_0004(url: str) -> None:
+    """A key with a picture paid yesterday; one paid, one voided and one in the making today."""
+    engine = _engine(url).execution_options(iris_write=True)
+    today = int(time.time()) // 86_400
+    month = time.gmtime(today * 86_400).tm_year * 12 + time.gmtime(today * 86_400).tm_mon - 1
+    yesterday_is_of_this_month = time.gmtime(today * 86_400).tm_mday > 1
+    with engine.begin() as connection:
+        config = Config()
+        folder = Path(migrate.__file__).with_name("migrations")
+        config.set_main_option("script_location", str(folder))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0004")
+        for statement in (
+            "INSERT INTO accounts VALUES ('acc_0', 'toko', 'active', 0)",
+            "INSERT INTO balances VALUES ('acc_0', false, 750, 750), ('acc_0', true, 0, 0)",
+            "INSERT INTO keys (id, name, is_test, sha256, prefix, last4, created_at, account_id,"
+            " rpm, rpd, max_in_flight, monthly_cap_idr) VALUES ('key_0', 'web', false, 'x', 'x',"
+            " 'x', 0, 'acc_0', 60, 10000, 10, 0)",
+        ):
+            connection.execute(text(statement))
+        moves = [(0, "top_up", "cash", "available", 3_000, None, None)]
+        for number, day, end in ((1, -1, "capture"), (2, 0, "capture"), (3, 0, "void"), (4, 0, "")):
+            moves.append((day, "hold", "available", "held", 750, f"hold_{number}", number))
+            if end:
+                to = "revenue" if end == "capture" else "available"
+                moves.append((day, end, "held", to, 750, f"hold_{number}", None))
+            if end == "capture":
+                connection.execute(
+                    text(
+                        "INSERT INTO usage VALUES (:hold, 0, 'acc_0', 'key_0', false, 750,"
+                        " 'generation', 'none', '64x64', 4, 1, 0, 1, NULL)"
+                    ),
+                    {"hold": f"hold_{number}"},
+                )
+        for day, kind, debit, credit, amount, hold, seq in moves:
+            key = "key_0" if hold else None
+            values = ((today + day) * DAY_MS, kind, False, "acc_0", debit, credit, amount)
+            names = [name.strip() for name in _COLUMNS.split(",")]
+            connection.execute(
+                text(f"INSERT INTO journal ({_COLUMNS}) VALUES (:{', :'.join(names)})"),  # noqa: S608
+                dict(zip(names, (*values, hold, key, seq), strict=True)),
+            )
+        connection.execute(
+            text(
+                "INSERT INTO holds VALUES ('hold_4', 'acc_0', 'key_0', false, 750, 0, :d, :m, 'l')"
+            ),
+            {"d": today, "m": month},
+        )
+        connection.execute(
+            text("INSERT INTO counters VALUES ('key_0', :d, 2, :m, :idr, 1, 4, :at)"),
+            {
+                "d": today,
+                "m": month,
+                "idr": 750 * (2 + yesterday_is_of_this_month),
+                "at": today * DAY_MS,
+            },
+        )
+    engine.dispose()
+
+
+def test_what_a_key_has_done_counts_on_after_its_counters_were_migrated(
+    either_url: str, tmp_path: Path
+) -> None:
+    make_database_of_0004(either_url)
+    database = Database(either_url)
+    assert verify(database).breaches == ()
+    with database.read() as session:
+        counters = session.get_one(CounterRow, "key_0")
+        hold = session.get_one(HoldRow, "hold_4")
+    assert (counters.day_after, counters.day_count) == (1, 2)
+    assert hold.key_seq == 4
+    with database.write() as session:
+        resolve_dead(session, "l", {}, int(time.time() * 1000))  # gives its place back
     assert verify(database).breaches == ()
     database.close()
 

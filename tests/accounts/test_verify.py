@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from iris.accounts.db import Database
-from iris.accounts.verify import INVARIANTS, verify
+from iris.accounts.verify import INVARIANTS, MONTHS, verify
 from tests.accounts.books import Books
 
 _TRIGGERS = {
@@ -36,6 +36,15 @@ TAMPERING = {
         "every open hold is in the journal, as it is, without a resolution"
     ),
     "UPDATE counters SET in_flight = 7": "every key counts the holds that it has open",
+    "UPDATE counters SET day_count = day_count - 1": "every key counts the pictures of its day",
+    "UPDATE counters SET day_after = 1": "every key counts the pictures of its day",
+    "UPDATE counters SET month_idr = 0": "every key counts the money of its month",
+    "UPDATE counters SET month_after = admitted, month_idr = 0": "every key's month holds its day",
+    "UPDATE counters SET day = day - 2": (
+        "every hold that counts for a day was made on it or the day before"
+    ),
+    "UPDATE counters SET month = month - 1": MONTHS,
+    "UPDATE counters SET last_admitted_ms = 1": "every key knows when its last hold was made",
     "DELETE FROM usage": "every capture has its usage record, as it is",
     "UPDATE usage SET amount_idr = 1": "every capture has its usage record, as it is",
 }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import logging
+import os
 import socket
 import time
 from typing import Any
@@ -12,6 +15,7 @@ import pytest
 from sqlalchemy import event
 
 from iris.accounts.db import Database
+from iris.accounts.lease import Lease
 from iris.accounts.usage import UsageRow
 from iris.accounts.verify import verify
 from iris.api import charge
@@ -26,7 +30,7 @@ from tests.api.fakes import (
     picture_base64,
     wait_for_line,
 )
-from tests.api.test_body import connected, head
+from tests.api.test_body import answer, connected, head
 
 GENERATIONS = "/v1/images/generations"
 EDITS = "/v1/images/edits"
@@ -169,14 +173,31 @@ def test_a_client_that_has_everything_pays_even_if_it_hangs_up_at_once(
         body = b'{"model":"epithre-iris","prompt":"x","size":"64x64"}'
         with connected(address) as line:
             line.sendall(head(content_length=str(len(body))) + body)
-            received = b""
-            while not received.endswith(b"}"):
-                received += line.recv(65536)
+            assert answer(line).status_code == 200  # to its last byte
             line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         deadline = time.monotonic() + 5
         while shop.left_idr()[1] and time.monotonic() < deadline:
             time.sleep(0.01)
         assert shop.spent_idr() == 750
+
+
+@pytest.mark.parametrize("size", ["64x64", "960x960"])
+def test_a_connection_that_ends_with_its_reply_gives_it_whole_and_ends_in_good_order(
+    open_shop: OpenShop, size: str
+) -> None:
+    """The end of a reply is kept back for a moment, and dropped if the process dies in it."""
+    shop = open_shop()
+    shop.dispatcher.noise = True
+    with served(shop.front.app, lifespan="off") as address:
+        body = json.dumps(generation(size=size)).encode()
+        with connected(address) as line:
+            line.sendall(head(content_length=str(len(body)), connection="close") + body)
+            received = b""
+            while chunk := line.recv(65536):  # a dropped connection would raise
+                received += chunk
+    _, _, content = received.partition(b"\r\n\r\n")
+    assert json.loads(content)["data"]
+    assert shop.spent_idr() == 750
 
 
 def test_a_full_disk_is_a_503_before_any_work_and_what_was_delivered_is_paid_later(
@@ -198,6 +219,18 @@ def test_a_full_disk_is_a_503_before_any_work_and_what_was_delivered_is_paid_lat
     assert shop.post().status_code == 200
     time.sleep(1.5)  # longer than the till waits before it tries again
     assert shop.spent_idr() == 750 * (delivered + 1)
+
+
+def test_a_note_that_finds_no_room_changes_nothing_as_long_as_the_process_lives(
+    open_shop: OpenShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    shop = open_shop()
+    monkeypatch.setattr(Lease, "note", full)
+    assert shop.post().status_code == 200
+    assert shop.spent_idr() == 750
 
 
 def limit_pages(database: Database, pages: int | None) -> None:
