@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 # libgomp reads these when torch loads it: threads that wait must not spin on busy cores.
@@ -40,13 +41,11 @@ from iris.api.fleet import Fleet
 from iris.api.log import configure_logging
 from iris.api.remote_engine import RemoteEngine
 from iris.api.single_call import SingleCall
+from iris.catalog import Catalog
 from iris.config import Settings
 from iris.devices import num_devices
 from iris.drain import Drain
-from iris.errors import (
-    BackendUnavailable,
-    ConfigError,
-)
+from iris.errors import BackendUnavailable, ConfigError, StoreError
 from iris.images.decode import Decoder
 from iris.jobs import (
     Admission,
@@ -63,13 +62,15 @@ from iris.store.bento import declare_models
 from iris.store.image import container_image
 from iris.store.importer import ensure_registered
 from iris.store.pinned import served_registry
+from iris.store.registry import Registry
+from iris.store.resolver import resolve
 from iris.welcome import welcome
 
 _log = logging.getLogger("iris")
 T = TypeVar("T")
 
 settings = Settings.from_env()
-registry = served_registry(settings.registry)
+registry = served_registry(settings)
 ensure_registered(registry, progress=lambda line: print(line, flush=True))
 
 if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:  # only the process that starts the others
@@ -116,7 +117,8 @@ class IrisEngine:
             use_threads,
         )
         from iris.engine.lora import install_styles
-        from iris.store.resolver import resolve
+        from iris.engine.memory import check_memory
+        from iris.store.sizes import model_size
 
         if not sys.stderr.isatty():
             quieten()
@@ -126,14 +128,17 @@ class IrisEngine:
         models = resolve(registry)
         _log.info("loading %s", registry.base.tag)
         device = choose_device(settings.device, self.number)
+        dtype = choose_dtype(settings.dtype, device)
+        check_memory(
+            registry.base.name, model_size(models.base_path), settings.fit, device, dtype.itemsize
+        )
         components = load_components(
-            models.base_path,
-            device,
-            choose_dtype(settings.dtype, device),
-            is_strict=settings.strict == "on",
+            models.base_path, device, dtype, settings.fit, is_strict=settings.strict == "on"
         )
         styles = install_styles(
-            components.transformer, {style.name: style.path for style in models.styles}
+            components.transformer,
+            {style.name: style.path for style in models.styles},
+            kept_bytes=settings.styles_mb << 20,
         )
         self._engine = Engine(
             components,
@@ -186,6 +191,15 @@ class IrisEngine:
     @bentoml.api
     async def cancel(self, ticket_id: str) -> None:
         self._engine.cancel(ticket_id)
+
+    @bentoml.api
+    def serve_styles(self, folders: dict[str, str]) -> str:
+        """Empty, or why nothing has changed."""
+        try:
+            self._engine.serve_styles({name: Path(folder) for name, folder in folders.items()})
+        except StoreError as error:
+            return error.message
+        return ""
 
     @bentoml.api
     async def health(self) -> EngineHealth:
@@ -284,6 +298,22 @@ def _dispatcher(engine: Callable[[int], Any]) -> RemoteEngine | Fleet:
     return remotes[0] if len(remotes) == 1 else Fleet(remotes)
 
 
+def _styles_now() -> tuple[Registry, dict[str, str]]:
+    """What is to be served now, imported and checked, and the folder of each style.
+
+    Raises:
+        ConfigError: the base has been changed too.
+    """
+    found = served_registry(settings)
+    if found.base != registry.base:
+        raise ConfigError(
+            f"The base has changed from {registry.base.tag} to {found.base.tag}. Restart the "
+            "service to serve it."
+        )
+    ensure_registered(found, progress=_log.info)
+    return found, {style.name: str(style.path) for style in resolve(found).styles}
+
+
 def _services() -> dict[str, str]:
     """Where BentoML has started the services, by name."""
     return cast(dict[str, str], json.loads(os.environ.get("BENTOML_RUNNER_MAP", "{}")))
@@ -325,6 +355,16 @@ class EpithreIris:
         )
         self._pictures = _dispatcher(lambda number: getattr(self, f"engine_{number}").to_async)
         app.state.dispatcher = self._pictures
+        app.state.reload = self._reload
+
+    async def _reload(self) -> Catalog:
+        """Have the engines load the styles there are now; what is served from then on.
+
+        The base stays the one that runs.
+        """
+        found, folders = await asyncio.to_thread(_styles_now)
+        await self._pictures.serve_styles(folders)
+        return found.catalog()
 
     @bentoml.on_startup
     async def drain_before_the_end(self) -> None:

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -30,6 +32,7 @@ from diffusers import (
     Flux2Transformer2DModel,
 )
 from machine import facts
+from safetensors.torch import save_file
 from server import CHECKOUT, RESULTS
 from solo import a_source, job_of
 from torch import nn
@@ -40,7 +43,7 @@ from iris.engine.cache import Cache
 from iris.engine.conditioning import Conditioner
 from iris.engine.denoiser import Denoiser, Row, to_pixels
 from iris.engine.loader import Components, cut
-from iris.engine.lora import Adapter, GatedLinear, Styles
+from iris.engine.lora import Styles, install_styles
 from iris.jobs import EditJob, Job
 
 # side, steps, references: the floor on an H200 in ms, where one is known
@@ -120,26 +123,24 @@ def components_of(pipeline: Flux2KleinPipeline, device: torch.device) -> Compone
 
 
 def add_styles(transformer: nn.Module, names: tuple[str, ...]) -> Styles:
-    """Random adapters of RANK on every linear layer of the blocks."""
+    """Random adapters of RANK for every linear layer of the blocks, read from files."""
     blocks = ("transformer_blocks.", "single_transformer_blocks.")
-    layers = [
-        (path, layer)
-        for path, layer in transformer.named_modules()
-        if isinstance(layer, nn.Linear) and path.startswith(blocks)
-    ]
-    for path, layer in layers:
-        weight = layer.weight
-        adapters = {
-            number: Adapter(
-                weight.new_empty(RANK, layer.in_features).normal_(std=0.01),
-                weight.new_empty(layer.out_features, RANK).normal_(std=0.01),
-                scale=1.0,
-            )
-            for number in range(len(names))
-        }
-        parent, _, leaf = path.rpartition(".")
-        setattr(transformer.get_submodule(parent), leaf, GatedLinear(layer, adapters))
-    return Styles(names)
+    folders = {name: Path(tempfile.mkdtemp()) for name in names}
+    for folder in folders.values():
+        tensors = {}
+        for path, layer in transformer.named_modules():
+            if isinstance(layer, nn.Linear) and path.startswith(blocks):
+                new = layer.weight.new_empty
+                down = new(RANK, layer.in_features).normal_(std=0.01)
+                up = new(layer.out_features, RANK).normal_(std=0.01)
+                tensors |= {f"transformer.{path}.lora_A.weight": down.cpu()}
+                tensors |= {f"transformer.{path}.lora_B.weight": up.cpu()}
+        save_file(tensors, folder / "pytorch_lora_weights.safetensors")
+    styles = install_styles(transformer, folders)
+    for name, folder in folders.items():
+        styles.wear(name, 1.0)  # kept on the device from here on
+        shutil.rmtree(folder)
+    return styles
 
 
 def a_job(side: int, steps: int, references: int, lora: str | None = None, seed: int = 0) -> Job:
@@ -154,8 +155,7 @@ def flops_a_step(components: Components, row: Row) -> float:
     picture = row.latents.shape[1] + (0 if row.references is None else row.references.shape[1])
     products = 0.0
     for path, layer in model.named_modules():
-        base = layer.base if isinstance(layer, GatedLinear) else layer
-        if not isinstance(base, nn.Linear) or path.endswith(".base"):
+        if not isinstance(layer, nn.Linear):
             continue
         if path.startswith("single_transformer_blocks."):
             tokens = text + picture
@@ -166,7 +166,7 @@ def flops_a_step(components: Components, row: Row) -> float:
             tokens = {"context_embedder": text, "x_embedder": picture, "proj_out": picture}.get(
                 path, 1
             )
-        products += 2.0 * base.weight.numel() * tokens
+        products += 2.0 * layer.weight.numel() * tokens
     blocks = model.config.num_layers + model.config.num_single_layers
     return products + 4.0 * blocks * (text + picture) ** 2 * width
 
@@ -279,7 +279,7 @@ def main() -> None:
             name = f"{side}x{side}, {steps} steps, {count} references"
             keep(f"stock, {name}", {"picture_ms": round(milliseconds(stock(job), options.rounds))})
         components = components_of(pipeline, device)
-        eager = Bench(components, Styles(()), compiled=False)
+        eager = Bench(components, Styles(pipeline.transformer), compiled=False)
         job = a_job(side_of(768), 4, 0)
         keep(
             "engine eager, 768x768, 4 steps",

@@ -2,7 +2,7 @@
 
     python bench/style.py [--rounds 7] [--threads 2]
 
-Gates cost 2 r (in + out) operations a token where the layer costs 2 in out, so the share falls
+A style costs 2 r (in + out) operations a token where the layer costs 2 in out, so the share falls
 with the width: hence the second model, one block of each kind as wide as FLUX.2-klein-4B's,
 with random weights.
 """
@@ -24,7 +24,7 @@ from machine import facts
 from server import CHECKOUT, RESULTS
 
 from iris.engine.loader import use_threads
-from iris.engine.lora import Styles, install_styles
+from iris.engine.lora import Styles, Worn, install_styles
 from iris.engine.pointwise import Pointwise
 from iris.engine.transformer import PackedTransformer
 
@@ -64,19 +64,18 @@ def passes(
     prompts = [torch.randn(text, model.config.joint_attention_dim) for _ in range(3)]
     pictures = [torch.randn(picture, model.config.in_channels) for _ in range(3)]
     rotation = packed.rotation(torch.zeros(text + picture, 4))
-    device = torch.device("cpu")
     wanted: dict[str, list[tuple[str | None, float]]] = {
         "none": [(None, 0.6)] * 3,
         "one": [("dark", 0.8)] * 3,
         "three": [(None, 0.6), ("dark", 0.8), ("anime", 0.8)],
     }
 
-    def one(strengths: torch.Tensor | None) -> Callable[[], object]:
+    def one(worn: list[Worn | None]) -> Callable[[], object]:
         return lambda: packed(
-            prompts, pictures, [rotation] * 3, torch.tensor([0.9, 0.5, 0.2]), strengths
+            prompts, pictures, [rotation] * 3, torch.tensor([0.9, 0.5, 0.2]), worn
         )
 
-    return {name: one(styles.strengths(which, device)) for name, which in wanted.items()}
+    return {name: one([styles.wear(*one) for one in which]) for name, which in wanted.items()}
 
 
 def main() -> None:

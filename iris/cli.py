@@ -1,4 +1,4 @@
-"""The `iris` command: accounts, keys, ledger, models, health and settings.
+"""The `iris` command: accounts, keys, ledger, models, styles, health and settings.
 
 Every command imports what it needs when it runs: listing keys must not load a model library.
 """
@@ -11,16 +11,11 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from iris import __version__, bookkeeping, reports
+from iris import __version__, bookkeeping, model_commands, reports, style_commands
 from iris.config import Settings
+from iris.doctor import command
 from iris.errors import IrisError
-from iris.table import print_table
-
-if TYPE_CHECKING:
-    from iris.store.registry import Registry
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,19 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     bookkeeping.add_commands(rooms)
     reports.add_commands(rooms)
 
-    models = rooms.add_parser("models", help="the registered models").add_subparsers(
-        required=True, metavar="ACTION"
-    )
-    models.add_parser("import", help="put missing models into the Bento model store").set_defaults(
-        run=_models_import
-    )
-    models.add_parser("list", help="registered models and whether they are stored").set_defaults(
-        run=_models_list
-    )
-    models.add_parser("verify", help="hash every stored file").set_defaults(run=_models_verify)
-    digest = models.add_parser("hash", help="the sha256 of a model folder, for the registry")
-    digest.add_argument("folder", metavar="DIR", type=Path)
-    digest.set_defaults(run=_models_hash)
+    model_commands.add_commands(rooms)
+    style_commands.add_commands(rooms)
+    command.add_command(rooms)
 
     health = rooms.add_parser("health", help="whether a service of this host takes pictures")
     health.add_argument("--url", help="where it is; left out, where this environment starts one")
@@ -82,47 +67,6 @@ def _parser() -> argparse.ArgumentParser:
     config = rooms.add_parser("config", help="the settings in effect")
     config.set_defaults(run=_config)
     return parser
-
-
-def _models_import(arguments: argparse.Namespace) -> None:
-    from iris.store.importer import ensure_registered
-
-    registry = _registry()
-    imported = ensure_registered(registry, _progress)
-    print(f"{len(imported)} imported, {len(registry.entries) - len(imported)} were there already")
-
-
-def _models_list(arguments: argparse.Namespace) -> None:
-    from iris.store.registry import StyleEntry
-    from iris.store.resolver import status
-
-    print_table(
-        ("KIND", "NAME", "TAG", "STATE", "WHERE"),
-        [
-            (
-                "style" if isinstance(line.entry, StyleEntry) else "base",
-                line.entry.name,
-                line.entry.tag,
-                line.state,
-                line.detail,
-            )
-            for line in status(_registry())
-        ],
-    )
-
-
-def _models_verify(arguments: argparse.Namespace) -> None:
-    from iris.store.resolver import verify
-
-    registry = _registry()
-    verify(registry, _progress)
-    print(f"{len(registry.entries)} models are what {registry.path} says")
-
-
-def _models_hash(arguments: argparse.Namespace) -> None:
-    from iris.store.digest import folder_sha256
-
-    print(folder_sha256(arguments.folder))
 
 
 def _health(arguments: argparse.Namespace) -> None:
@@ -158,12 +102,6 @@ def _without_password(url: str) -> str:
     # some drivers take a password as a query parameter
     hidden = {key: "hidden" for key in parsed.query if "pass" in key.lower()}
     return parsed.update_query_dict(hidden).render_as_string(hide_password=True)
-
-
-def _registry() -> Registry:
-    from iris.store.pinned import served_registry
-
-    return served_registry(Settings.from_env().registry)
 
 
 def _progress(line: str) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from iris.errors import ConfigError
+from iris.fit import TEXT_ENCODER, TRANSFORMER, Fit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,7 @@ class Settings:
     home: Path  # database and first key
     database_url: str  # SQLAlchemy URL
     registry: Path  # which model versions are served
+    model: str = ""  # which base is served, by name; "" = the registry's
     deadline_s: float = 300.0  # a picture that takes longer is a 504
     stall_s: float = 60.0  # a step, encoding or decoding that takes longer: the device hangs
     max_waiting: int = 64  # pictures admitted but not begun
@@ -32,6 +34,10 @@ class Settings:
     dtype: str = "auto"  # auto | float32 | bfloat16
     compile: str = "auto"  # auto | on | off; auto = on CUDA alone
     strict: str = "off"  # on | off; on = a seed's picture is the same to the byte on CUDA too
+    transformer: str = "whole"  # whole | fp8 | int8 | offload: see docs/models.md
+    text_encoder: str = "whole"  # whole | int8 | offload | cpu
+    styles_mb: int = 1024  # of the device's memory, for styles lately asked for
+    translator: str = ""  # MODULE:NAME of what prompts go through before the engine; "" = nothing
     cpu_threads: int = 0  # torch threads of each engine; 0 = the usable cores, shared out
     decode_workers: int = 2  # processes that decode untrusted images
     decode_timeout_s: float = 10.0  # wall clock of one image
@@ -46,6 +52,10 @@ class Settings:
     admin_bind: str = "127.0.0.1:3002"  # its listener; "public" = on the public port as well
     metrics_bind: str = "127.0.0.1:3001"  # Prometheus listener, never the public port; "" = none
     log_level: str = "INFO"
+
+    @property
+    def fit(self) -> Fit:
+        return Fit(self.transformer, self.text_encoder)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -112,6 +122,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("stall_s", 1.0, 3_600.0),
     ("max_waiting", 1, 64),
     ("max_running", 1, 16),
+    ("styles_mb", 0, 65_536),
     ("cache_mb", 0, 65_536),
     ("engines", 0, 16),
     ("cpu_threads", 0, 1_024),
@@ -128,6 +139,8 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
 _CHOICES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("device", ("auto", "cpu", "cuda")),
     ("dtype", ("auto", "float32", "bfloat16")),
+    ("transformer", TRANSFORMER),
+    ("text_encoder", TEXT_ENCODER),
     ("compile", ("auto", "on", "off")),
     ("strict", ("on", "off")),
     ("log_level", ("DEBUG", "INFO", "WARNING", "ERROR")),

@@ -48,10 +48,13 @@ class EditJob(GenerateJob):
     images: in the order of the request, already decoded, sides multiples of 16.
     strength: 0.0..1.0 for the single source of an edit, which then has exactly the size of the
     picture; None when the images are references to compose from.
+    mask: one byte a pixel of the picture, row-major: 255 = make it anew, 0 = keep the first
+    image's, which then has exactly the size of the picture. None = everything may change.
     """
 
     images: tuple[Pixels, ...]
     strength: float | None
+    mask: bytes | None = None
 
 
 Job = GenerateJob | EditJob
@@ -62,7 +65,7 @@ def without_pixels(job: Job) -> Job:
     if not isinstance(job, EditJob):
         return replace(job, prompt="")
     images = tuple(Pixels(image.width_px, image.height_px, b"") for image in job.images)
-    return replace(job, prompt="", images=images)
+    return replace(job, prompt="", images=images, mask=None)
 
 
 @dataclass(frozen=True, slots=True)

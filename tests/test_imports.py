@@ -16,12 +16,15 @@ ROOMS: dict[str, frozenset[str]] = {
     "errors": frozenset(),
     "jobs": frozenset(),
     "catalog": frozenset(),
-    "config": frozenset({"errors"}),
+    "fit": frozenset({"errors"}),
+    "config": frozenset({"errors", "fit"}),
     "images": frozenset({"jobs", "errors", "config"}),
     "accounts": frozenset({"config", "errors", "catalog"}),
-    "store": frozenset({"config", "errors", "catalog"}),
-    "engine": frozenset({"jobs", "errors"}),
-    "api": frozenset({"accounts", "images", "jobs", "errors", "config", "catalog", "playground"}),
+    "store": frozenset({"config", "errors", "catalog", "fit"}),
+    "engine": frozenset({"jobs", "errors", "fit"}),
+    "api": frozenset(
+        {"accounts", "images", "jobs", "errors", "config", "catalog", "playground", "translation"}
+    ),
     "playground": frozenset(),
     "welcome": frozenset(),
     "drain": frozenset(),
@@ -30,8 +33,25 @@ ROOMS: dict[str, frozenset[str]] = {
     "table": frozenset(),
     "bookkeeping": frozenset({"accounts", "config", "errors", "table"}),
     "reports": frozenset({"accounts", "bookkeeping", "table"}),
+    "model_commands": frozenset({"config", "errors", "store", "table"}),
+    "style_commands": frozenset(
+        {"catalog", "config", "errors", "model_commands", "reload", "store", "table", "training"}
+    ),
+    "doctor": frozenset({"accounts", "config", "errors", "fit", "probe", "store", "table"}),
+    "training": frozenset({"engine", "errors", "fit", "jobs"}),
+    "translation": frozenset({"errors"}),
+    "reload": frozenset({"errors"}),
     "cli": frozenset(
-        {"bookkeeping", "reports", "probe", "store", "config", "errors", "catalog", "table"}
+        {
+            "bookkeeping",
+            "doctor",
+            "model_commands",
+            "probe",
+            "reports",
+            "style_commands",
+            "config",
+            "errors",
+        }
     ),
 }
 BENTOML = ("bentoml", "_bentoml_sdk", "_bentoml_impl", "bentoml_cli")
@@ -47,7 +67,7 @@ TORCH = (
 # library -> the rooms that may know it; service.py knows BentoML besides
 LIBRARIES: dict[str, frozenset[str]] = {
     **dict.fromkeys(BENTOML, frozenset({"store"})),
-    **dict.fromkeys(TORCH, frozenset({"engine"})),
+    **dict.fromkeys(TORCH, frozenset({"engine", "training"})),
     "sqlalchemy": frozenset({"accounts", "cli"}),
     "alembic": frozenset({"accounts"}),
 }

@@ -31,6 +31,13 @@ async def serve_admin(bind: str, app: ASGIApp) -> AsyncIterator[None]:
             f"IRIS_ADMIN_BIND={bind} cannot be listened on ({error.strerror}). Choose a free "
             "address, or unset IRIS_ADMIN_TOKEN to have no admin API."
         ) from error
+    async with serve_on(listener, app, "iris-admin"):
+        yield
+
+
+@asynccontextmanager
+async def serve_on(listener: socket.socket, app: ASGIApp, name: str) -> AsyncIterator[None]:
+    """Serve the app on a listening socket, in a thread of that name, while the context is open."""
     config = uvicorn.Config(
         app,
         http=BoundedH11Protocol,
@@ -42,7 +49,7 @@ async def serve_admin(bind: str, app: ASGIApp) -> AsyncIterator[None]:
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(
-        target=server.run, kwargs={"sockets": [listener]}, name="iris-admin", daemon=True
+        target=server.run, kwargs={"sockets": [listener]}, name=name, daemon=True
     )
     thread.start()
     try:

@@ -18,6 +18,7 @@ from iris.accounts.ledger import Ledger
 from iris.api.admin import Admin
 from iris.api.admin_server import serve_admin
 from iris.api.auth import KeyRing
+from iris.api.control import Reloads, serve_control
 from iris.api.dispatch import Dispatcher, DispatcherSource
 from iris.api.health import Health
 from iris.api.images import Images, LedgerSource
@@ -28,7 +29,7 @@ from iris.api.pages import Pages
 from iris.api.resource import NothingHere, route
 from iris.api.sources import Decoder
 from iris.api.usage import Usage
-from iris.catalog import Catalog
+from iris.catalog import Catalog, Offer
 from iris.config import PUBLIC, Settings
 from iris.errors import RouteNotFound
 
@@ -47,8 +48,9 @@ def create_app(
     dispatcher_source: asked at every request, because the engine's side is made after the app;
     its None means "not yet". Left out, it is `app.state.dispatcher`, once that is set.
     ledger_source: the same for the ledger, which is `app.state.ledger` when left out.
-    The lifespan starts and stops the decoder and the listeners of metrics and admin, and closes
-    the ledger. Every path is answered here, the unknown ones too.
+    catalog: what is served at first; `app.state.reload` finds out what is served from then on.
+    The lifespan starts and stops the decoder and the listeners of metrics, admin and control, and
+    closes the ledger. Every path is answered here, the unknown ones too.
     """
     app: Starlette
 
@@ -63,9 +65,10 @@ def create_app(
     source = dispatcher_source or held_by_app
     ledgers = ledger_source or ledger_of_app
     metrics = Metrics()
+    offer = Offer(catalog)
     images = Images(
         settings,
-        catalog,
+        offer,
         keys=keys,
         ledger_source=ledgers,
         decoder=decoder,
@@ -73,9 +76,9 @@ def create_app(
     )
     usage = Usage(keys=keys, ledger_source=ledgers)
     admin = Admin(settings, lambda: ledger.database if (ledger := ledgers()) else None)
-    models = Models(catalog)
+    models = Models(offer)
     health = Health(source)
-    pages = Pages(catalog)
+    pages = Pages(offer)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -84,6 +87,9 @@ def create_app(
             if settings.admin_token and settings.admin_bind != PUBLIC:
                 served = _application([*admin.routes()], metrics)
                 await stack.enter_async_context(serve_admin(settings.admin_bind, served))
+            reloads = Reloads(offer, lambda: getattr(app.state, "reload", None))
+            control = _application([*reloads.routes()], metrics)
+            await stack.enter_async_context(serve_control(settings.home, control))
             await decoder.start()
             try:
                 yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from iris.jobs import EngineHealth, Job, Picture
@@ -27,6 +27,16 @@ class Dispatcher(Protocol):
 
         Raises:
             BackendUnavailable: no engine can be asked.
+        """
+        ...
+
+    async def serve_styles(self, folders: Mapping[str, str]) -> None:
+        """From now on these styles can be asked for: name -> folder on the engines' host.
+
+        Pictures in the making keep the version they have; names not among these stay served.
+
+        Raises:
+            BackendUnavailable: an engine cannot be told, or cannot load one; says which.
         """
         ...
 

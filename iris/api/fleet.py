@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -72,6 +72,11 @@ class Fleet:
             running=sum(health.running for health in found),
             detail=f"{num_ready} of {len(self._members)} engines take work.",
         )
+
+    async def serve_styles(self, folders: Mapping[str, str]) -> None:
+        """All engines: a picture may be sent to any."""
+        for member in self._members:
+            await member.engine.serve_styles(folders)
 
     async def wait_for_all(self) -> None:
         """Return when nobody waits for a picture any more that an engine has admitted."""

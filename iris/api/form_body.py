@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MAX_PARTS = 64
 FILE_FIELDS = ("image", "image[]")
+MASK_FIELD = "mask"
 
 
 @dataclass(slots=True)
@@ -31,9 +32,9 @@ class _Part:
 
 
 def parse_form(data: bytes, boundary: bytes) -> dict[str, object]:
-    """Parse a whole form: scalar parts as str, one file as `image`, several as `images`.
+    """Parse a whole form: scalar parts as str, one file as `image`, several as `images`, a `mask`.
 
-    Files are the parts `image` and `image[]`, in their order. Raises:
+    Files are the parts `image` and `image[]`, in their order, and `mask`. Raises:
         InvalidRequest: not well-formed, too many parts, a part given twice, a file where text
             belongs.
     """
@@ -45,12 +46,15 @@ def parse_form(data: bytes, boundary: bytes) -> dict[str, object]:
             files.append(part.data)  # a file with or without a filename: nothing else fits here
         elif part.name in values:
             raise InvalidRequest(f"`{name}` is given twice; give it once.", param=name)
-        elif part.is_file and part.name != "mask":
+        elif part.name == MASK_FIELD:
+            values[part.name] = part.data
+        elif part.is_file:
             raise InvalidRequest(
-                f"`{name}` is sent as a file; only `image` and `image[]` are files.", param=name
+                f"`{name}` is sent as a file; only `image`, `image[]` and `mask` are files.",
+                param=name,
             )
         else:
-            values[part.name] = b"" if part.is_file else _text(part, name)
+            values[part.name] = _text(part, name)
     if len(files) == 1:
         values["image"] = files[0]
     elif files:

@@ -21,13 +21,14 @@ from iris.api.idempotency import claim_or_replay, fingerprint, read_token, repla
 from iris.api.record import RequestRecord, record_of
 from iris.api.reply import render_reply
 from iris.api.resource import Reply
-from iris.api.schemas import EditBody, GenerateBody, ImageFields, build_job, draw_seed
-from iris.api.sources import Decoder, decode_sources
+from iris.api.schemas import EditBody, GenerateBody, ImageFields, build_job, draw_seed, in_style
+from iris.api.sources import Decoder, Sources, decode_sources
 from iris.api.validation import read_edit, read_generate
-from iris.catalog import Catalog
+from iris.catalog import Offer
 from iris.config import Settings
 from iris.errors import BackendTimeout, BackendUnavailable
-from iris.jobs import Pixels, Usage
+from iris.jobs import Usage
+from iris.translation import load_translator, translated
 
 T = TypeVar("T")
 
@@ -54,7 +55,7 @@ class Images:
     def __init__(
         self,
         settings: Settings,
-        catalog: Catalog,
+        offer: Offer,
         *,
         keys: KeyRing,
         ledger_source: LedgerSource,
@@ -64,11 +65,12 @@ class Images:
         self._settings = settings
         # Of the deadline, what is kept for PNG and base64 while the engine has all cores busy.
         self._reply_s = min(_REPLY_S, _REPLY_SHARE * settings.deadline_s)
-        self._catalog = catalog
+        self._offer = offer
         self._keys = keys
         self._ledger_source = ledger_source
         self._decoder = decoder
         self._dispatcher_source = dispatcher_source
+        self._translator = load_translator(settings.translator)
 
     async def generate(self, request: Request) -> Reply:
         return await self._serve(request, GENERATIONS)
@@ -90,7 +92,8 @@ class Images:
             )
         # 3. What is asked for.
         with record.stage("validate"):
-            fields = wire.read(body, self._catalog.style_names)
+            catalog = self._offer.catalog
+            fields = in_style(wire.read(body, catalog.style_names), catalog)
         _note(record, fields)
         claim = None
         if token is not None:
@@ -136,21 +139,25 @@ class Images:
             async with asyncio.timeout(self._settings.deadline_s) as limit:
                 # 4. The source images, before anything is promised to anybody.
                 with record.stage("decode"):
-                    size_px, images = await self._prepare(fields)
+                    size_px, images, mask = await self._prepare(fields)
                 fields = fields.without_sources()
+                translated = await self._translate(fields.prompt)
                 record.size = f"{size_px[0]}x{size_px[1]}"
                 record.seed = draw_seed(fields)
                 # 5. The request is known to be good: its price is set aside, within all limits.
                 with record.stage("reserve"):
                     charge = await Charge.reserve(ledger, key.id, record)
                 # 6. The engine.
+                prompt = self._offer.catalog.prompt(fields.style, translated)
                 job = build_job(
                     fields,
                     request_id=record.request_id,
                     owner=key.id,
                     size_px=size_px,
                     seed=record.seed,
+                    prompt=prompt,
                     images=images,
+                    mask=mask,
                     deadline_s=max(0.0, deadline_s - time.monotonic() - self._reply_s),
                 )
                 try:
@@ -159,7 +166,7 @@ class Images:
                     # 7. The reply, in a thread: compressing takes longer than the loop may stand.
                     with record.stage("encode"):
                         response = await asyncio.to_thread(
-                            render_reply, picture, fields, self._catalog, charge.cost_idr
+                            render_reply, picture, fields, self._offer.catalog, charge.cost_idr
                         )
                 except BaseException:
                     charge.void()
@@ -179,11 +186,17 @@ class Images:
             await charge.keep(delivery, claim, response)
         return response
 
-    async def _prepare(self, fields: ImageFields) -> tuple[tuple[int, int], tuple[Pixels, ...]]:
-        """The size of the picture and the source images."""
+    async def _translate(self, prompt: str) -> str:
+        """The prompt in the language the model reads best, where somebody set up a translator."""
+        if self._translator is None:
+            return prompt
+        return await asyncio.to_thread(translated, self._translator, prompt)
+
+    async def _prepare(self, fields: ImageFields) -> Sources:
+        """The size of the picture, the source images and the mask."""
         if isinstance(fields, EditBody):
             return await decode_sources(fields, self._decoder)
-        return fields.size_px or GenerateBody.default_size_px, ()
+        return Sources(fields.size_px or GenerateBody.default_size_px, (), None)
 
 
 async def while_connected(request: Request, work: Coroutine[object, object, T]) -> T:

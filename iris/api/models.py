@@ -18,7 +18,7 @@ from iris.api.schemas import (
     EditBody,
     GenerateBody,
 )
-from iris.catalog import Catalog
+from iris.catalog import Catalog, Offer
 from iris.images.header import MAX_ASPECT, MAX_FILE_BYTES, MAX_PIXELS, MAX_SIDE_PX
 
 CREATED = 1_793_491_200  # 1 November 2026: OpenAI's shape wants a date, and it must not change
@@ -27,16 +27,16 @@ CREATED = 1_793_491_200  # 1 November 2026: OpenAI's shape wants a date, and it 
 class Models:
     """The list of the one model, and the model itself."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        self._model = describe_model(catalog)
+    def __init__(self, offer: Offer) -> None:
+        self._offer = offer
 
     async def list(self, request: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [self._model]})
+        return JSONResponse({"object": "list", "data": [describe_model(self._offer.catalog)]})
 
     async def show(self, request: Request) -> Response:
         if request.path_params["model"] != MODEL:
             raise ModelNotFound(f"The only model here is `{MODEL}`.", param="model")
-        return JSONResponse(self._model)
+        return JSONResponse(describe_model(self._offer.catalog))
 
 
 def describe_model(catalog: Catalog) -> dict[str, object]:
@@ -53,7 +53,7 @@ def describe_model(catalog: Catalog) -> dict[str, object]:
             "multi_reference": True,
             "guidance": True,
             "styles": True,
-            "inpainting": False,
+            "inpainting": True,
             "streaming": False,
         },
         "pricing_model": "per_image",
@@ -74,7 +74,13 @@ def describe_model(catalog: Catalog) -> dict[str, object]:
             "body_bytes": MAX_BODY_BYTES,
         },
         "styles": [
-            {"name": style.name, "version": style.version, "description": style.description}
+            {
+                "name": style.name,
+                "version": style.version,
+                "description": style.description,
+                "default_strength": style.default_strength,
+                "trigger": style.trigger,
+            }
             for style in catalog.styles
         ],
         "base": {

@@ -14,7 +14,8 @@ from iris.catalog import Catalog
 Json = dict[str, Any]
 
 _SCHEMAS = "#/components/schemas/"
-_FIELD_DEFAULTS_OF_NOTHING = ("image", "images")  # their default means "not given", no value
+# Their default means "not given", it is no value.
+_FIELD_DEFAULTS_OF_NOTHING = ("image", "images", "mask")
 _RESPONSE_HEADERS = {
     "x-request-id": "Names this request in our log.",
     "x-iris-seed": "The seed of the picture, drawn or given.",
@@ -136,6 +137,7 @@ def _form_schema(edit: Json) -> Json:
             "maxItems": MAX_IMAGES,
             "description": "1 to 5 files; the same as several parts named `image`.",
         },
+        "mask": {**file, "description": edit["properties"]["mask"]["description"]},
     }
     return {
         **{key: value for key, value in edit.items() if key not in ("properties", "oneOf")},

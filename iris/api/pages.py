@@ -1,6 +1,7 @@
 """The two pages for people: what this is, and the API description in readable form.
 
-Both are made once, from nothing but the API description, and load nothing from anywhere.
+Both are made from nothing but the API description, anew when the styles change, and load nothing
+from anywhere.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from iris.api.openapi import build_openapi
-from iris.catalog import Catalog
+from iris.catalog import Catalog, Offer
 
 Json = dict[str, Any]
 
@@ -31,7 +32,12 @@ _CURL = """curl {base}/v1/images/generations \\
 class Pages:
     """GET /, /docs and /openapi.json."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, offer: Offer) -> None:
+        self._offer = offer
+        self._describe(offer.catalog)
+
+    def _describe(self, catalog: Catalog) -> None:
+        self._catalog = catalog
         self._spec = build_openapi(catalog)
         self._model = (
             f"{catalog.base} {catalog.base_version}, {catalog.description}. "
@@ -39,15 +45,22 @@ class Pages:
         )
         self._docs = _page("epithre-iris: API", "\n".join(_docs(self._spec)))
 
+    def _look(self) -> None:
+        if self._offer.catalog is not self._catalog:
+            self._describe(self._offer.catalog)
+
     async def home(self, request: Request) -> Response:
+        self._look()
         curl = _CURL.format(base=str(request.base_url).rstrip("/"))
         body = _HOME.format(curl=escape(curl), model=_marked(self._model))
         return HTMLResponse(_page("epithre-iris", body), headers=_HEADERS)
 
     async def docs(self, request: Request) -> Response:
+        self._look()
         return HTMLResponse(self._docs, headers=_HEADERS)
 
     async def openapi(self, request: Request) -> Response:
+        self._look()
         return JSONResponse(self._spec)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -105,6 +105,14 @@ class RemoteEngine:
             return self._health.validate_python(await self._engine.health())
         except Exception:
             raise BackendUnavailable("The engine does not answer.") from None
+
+    async def serve_styles(self, folders: Mapping[str, str]) -> None:
+        try:
+            trouble = str(await self._engine.serve_styles(dict(folders)))
+        except Exception as error:
+            raise unreachable(error) from None
+        if trouble:
+            raise BackendUnavailable(trouble)
 
     @contextmanager
     def _awaited(self) -> Iterator[None]:

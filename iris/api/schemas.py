@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 import re
 import secrets
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
+from iris.catalog import DEFAULT_STRENGTH, Catalog
 from iris.jobs import EditJob, GenerateJob, Job, Pixels
 
 MODEL = "epithre-iris"
@@ -32,6 +33,7 @@ NO_LORA = "none"
 NULLABLE = frozenset(
     {
         "background",
+        "mask",
         "moderation",
         "n",
         "output_compression",
@@ -45,6 +47,8 @@ NULLABLE = frozenset(
 
 _SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
 _SIZE_PATTERN = r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$"
+
+Fields = TypeVar("Fields", bound="ImageFields")
 
 # base64 text in JSON, the bytes of a file in a form
 Source = Annotated[
@@ -99,10 +103,11 @@ class ImageFields(BaseModel):
     )
     lora: str = Field(default=NO_LORA, description="The name of a registered style, or `none`.")
     lora_strength: float = Field(
-        default=0.6,
+        default=DEFAULT_STRENGTH,
         ge=0.0,
         le=MAX_LORA_STRENGTH,
-        description="A number from 0.0 to 1.5; no effect when `lora` is `none`.",
+        description="A number from 0.0 to 1.5; no effect when `lora` is `none`. A style may have a "
+        "default of its own, see `GET /v1/models`.",
     )
     output_format: Literal["png", "jpeg", "webp"] = Field(
         default="png", description="`png`, `jpeg` or `webp`."
@@ -224,6 +229,12 @@ class EditBody(ImageFields):
         "everything); only with `image`.",
     )
 
+    mask: Source = Field(
+        default="",
+        description="A PNG with an alpha channel, of the (first) image's width and height: what is "
+        "transparent in it is edited, everything else comes back as it was. As raw base64.",
+    )
+
     @property
     def is_single(self) -> bool:
         """Whether one source is edited, and not references composed."""
@@ -235,7 +246,16 @@ class EditBody(ImageFields):
         return [self.image] if self.is_single else self.images
 
     def without_sources(self) -> EditBody:
-        return self.model_copy(update={"image": ""} if self.is_single else {"images": []})
+        images: dict[str, object] = {"image": ""} if self.is_single else {"images": []}
+        return self.model_copy(update={**images, "mask": ""})
+
+
+def in_style(fields: Fields, catalog: Catalog) -> Fields:
+    """The same request with what its style brings along: its strength where none was given."""
+    style = catalog.style(fields.style)
+    if style is None or "lora_strength" in fields.model_fields_set:
+        return fields
+    return fields.model_copy(update={"lora_strength": style.default_strength})
 
 
 def draw_seed(fields: ImageFields) -> int:
@@ -250,18 +270,21 @@ def build_job(
     owner: str,
     size_px: tuple[int, int],
     seed: int,
+    prompt: str,
     images: tuple[Pixels, ...],
     deadline_s: float,
+    mask: bytes | None = None,
 ) -> Job:
     """The job of a validated request.
 
-    size_px: width and height of the picture, multiples of 16. images: decoded, empty for a
+    size_px: width and height of the picture, multiples of 16. prompt: as the model is to read it.
+    images, mask: decoded, empty for a
     generation. deadline_s: seconds left.
     """
     plain = GenerateJob(
         request_id=request_id,
         owner=owner,
-        prompt=fields.prompt,
+        prompt=prompt,
         width_px=size_px[0],
         height_px=size_px[1],
         num_inference_steps=fields.steps,
@@ -276,6 +299,7 @@ def build_job(
     return EditJob(
         **{f.name: getattr(plain, f.name) for f in dataclasses.fields(plain)},
         images=images,
+        mask=mask,
         strength=float(fields.strength) if fields.is_single else None,
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 from pydantic import TypeAdapter
@@ -34,6 +35,12 @@ class SingleCall(RemoteEngine):
             # another, and the same seed is the same picture there.
             left_s = max(0.0, job.deadline_s - (time.monotonic() - begun_s))
             return await self._run_once(replace(job, deadline_s=left_s))
+
+    async def serve_styles(self, folders: Mapping[str, str]) -> None:
+        raise BackendUnavailable(
+            "The engines stand behind a balancer and cannot all be told. Restart them: they load "
+            "the styles there are when they start."
+        )
 
     async def _run_once(self, job: Job) -> Picture:
         with self._awaited():

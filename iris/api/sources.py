@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from iris.api.schemas import GRID_PX, EditBody
 from iris.errors import InvalidImage
@@ -36,28 +36,45 @@ class Decoder(Protocol):
         """Width and height of the upright image as `fit` would make it. Raises InvalidImage."""
         ...
 
+    async def holes(self, data: bytes, *, fit: Fit) -> bytes:
+        """Where a mask is transparent, a byte a pixel: 255 there, 0 elsewhere. InvalidImage."""
+        ...
 
-async def decode_sources(
-    fields: EditBody, decoder: Decoder
-) -> tuple[tuple[int, int], tuple[Pixels, ...]]:
-    """The size of the picture and the images of the job.
 
-    A single `image` gets exactly the picture's size, references keep their own within a cap.
+class Sources(NamedTuple):
+    """What an edit is made from, decoded."""
+
+    size_px: tuple[int, int]  # of the picture
+    images: tuple[Pixels, ...]
+    mask: bytes | None  # as EditJob has it
+
+
+async def decode_sources(fields: EditBody, decoder: Decoder) -> Sources:
+    """The size of the picture, the images of the job and its mask.
+
+    A single `image` gets exactly the picture's size, and so does the first of several where a mask
+    keeps parts of it; other references keep their own size within a cap.
 
     Raises:
         InvalidImage: the first one, in the order of the request, that cannot be used.
     """
     files = await asyncio.to_thread(_files, fields)
+    mask = await asyncio.to_thread(_mask_file, fields)
     size_px = fields.size_px
     if size_px is None:
         try:
             size_px = await decoder.size(files[0], which=_number(fields, 0), fit=_PICTURE)
         except InvalidImage as error:
             raise _placed(error, fields, 0) from None
-    fit = Exact(*size_px) if fields.is_single else _REFERENCE
+    exact = Exact(*size_px)
+    is_first_exact = fields.is_single or mask is not None
     results = await asyncio.gather(
         *(
-            decoder.decode(data, which=_number(fields, index), fit=fit)
+            decoder.decode(
+                data,
+                which=_number(fields, index),
+                fit=exact if index == 0 and is_first_exact else _REFERENCE,
+            )
             for index, data in enumerate(files)
         ),
         return_exceptions=True,
@@ -69,7 +86,44 @@ async def decode_sources(
         if isinstance(result, BaseException):
             raise result
         images.append(result)
-    return size_px, tuple(images)
+    holes = None if mask is None else await _holes(mask, files[0], exact, decoder)
+    return Sources(size_px, tuple(images), holes)
+
+
+async def _holes(mask: bytes, image: bytes, fit: Exact, decoder: Decoder) -> bytes:
+    """The mask at the picture's size.
+
+    Raises:
+        InvalidImage: it is no such PNG, or not of the image's size.
+    """
+    try:
+        own = await decoder.size(mask, which=None)
+        holes = await decoder.holes(mask, fit=fit)
+    except InvalidImage as error:
+        raise _of_mask(error) from None
+    wanted = await decoder.size(image, which=None)
+    if own != wanted:
+        raise InvalidImage(
+            f"mask is {own[0]}x{own[1]} px and the image is {wanted[0]}x{wanted[1]}; both must "
+            "have the same size.",
+            param="mask",
+        )
+    return holes
+
+
+def _mask_file(fields: EditBody) -> bytes | None:
+    if not fields.mask:
+        return None
+    if isinstance(fields.mask, bytes):
+        return fields.mask
+    try:
+        return decode_base64(fields.mask, which=None, param="mask")
+    except InvalidImage as error:
+        raise _of_mask(error) from None
+
+
+def _of_mask(error: InvalidImage) -> InvalidImage:
+    return InvalidImage(f"mask {error.message.removeprefix('image ')}", param="mask")
 
 
 def _files(fields: EditBody) -> list[bytes]:

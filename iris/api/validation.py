@@ -22,7 +22,7 @@ from iris.api.schemas import (
 from iris.errors import InvalidRequest
 
 # Fields that OpenAI's SDKs know and this service has no way to honour.
-UNSUPPORTED = ("mask", "partial_images", "style", "input_fidelity")
+UNSUPPORTED = ("partial_images", "style", "input_fidelity")
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,29})", re.ASCII)
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,29})(\.[0-9]{1,30})?([eE][-+]?[0-9]{1,3})?", re.ASCII)
@@ -44,6 +44,8 @@ def read_edit(body: Body, styles: tuple[str, ...]) -> EditBody:
         raise InvalidRequest("Send either `image` or `images`, not both.", param="images")
     if not {"image", "images"} & given:
         raise InvalidRequest("An edit needs `image` or `images`.", param="image")
+    if "mask" in given and not fields.mask:
+        raise InvalidRequest("`mask` is empty; leave it out, or send a PNG.", param="mask")
     if "strength" in given and not fields.is_single:
         raise InvalidRequest(
             "`strength` works only with a single `image`; leave it out with `images`.",
@@ -54,7 +56,8 @@ def read_edit(body: Body, styles: tuple[str, ...]) -> EditBody:
 
 def _validate(model: type[Fields], body: Body, styles: tuple[str, ...]) -> Fields:
     values = _typed(model, body.values) if body.is_form else body.values
-    values = {k: v for k, v in values.items() if v is not None or k not in NULLABLE}
+    nullable = NULLABLE & model.model_fields.keys()
+    values = {k: v for k, v in values.items() if v is not None or k not in nullable}
     try:
         fields = model.model_validate(values)
     except ValidationError as error:

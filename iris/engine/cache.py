@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -22,8 +23,10 @@ class Cache:
     Safe to call from several threads.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, on_clear: Callable[[], None] = lambda: None) -> None:
+        """on_clear: lets go of what else was kept and can be had anew."""
         self._max_bytes = max_bytes
+        self._on_clear = on_clear
         self._lock = threading.Lock()
         self._owners: dict[str, OrderedDict[Key, Tensor]] = {}
         self._bytes: dict[str, int] = {}
@@ -61,6 +64,7 @@ class Cache:
             self._owners.clear()
             self._bytes.clear()
             metrics.CACHE_BYTES.set(0)
+        self._on_clear()
 
     def _let_go(self) -> None:
         largest = max(self._bytes, key=self._bytes.__getitem__)

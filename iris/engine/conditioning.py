@@ -20,6 +20,7 @@ from iris.engine.floor import least_rows
 from iris.engine.latents import Grid, normalise, patchify, to_tokens
 from iris.engine.loader import Components
 from iris.engine.memory import with_room
+from iris.engine.quantised import EightBitLinear
 from iris.jobs import EditJob, Job, Pixels
 
 _PLACE = "PROMPT-GOES-HERE"
@@ -46,9 +47,11 @@ class PromptEncoder:
         markup = components.tokenizer.get_added_vocab()  # special or not: all are matched whole
         self._markup = re.compile("|".join(map(re.escape, markup)) or r"(?!)")
         self._unconditional: Tensor | None = None
-        layers = [m.weight for m in components.text_encoder.modules() if isinstance(m, nn.Linear)]
+        kinds = (nn.Linear, EightBitLinear)
+        layers = [m for m in components.text_encoder.modules() if isinstance(m, kinds)]
         # A prompt of fewer tokens than the floor would round otherwise in company than alone.
-        self._is_steady = components.text_tokens >= least_rows(layers) and not components.is_strict
+        is_high = components.text_tokens >= least_rows(layers, components.text_device)
+        self._is_steady = is_high and not components.is_strict
 
     def token_ids(self, prompt: str) -> list[int]:
         """The prompt inside the model's chat template, at most `text_tokens` ids, not padded.
@@ -88,13 +91,13 @@ class PromptEncoder:
             ids[i, : len(row)] = torch.tensor(row)
             mask[i, : len(row)] = 1
         output = model.text_encoder(
-            input_ids=ids.to(model.device),
-            attention_mask=mask.to(model.device),
+            input_ids=ids.to(model.text_device),
+            attention_mask=mask.to(model.text_device),
             output_hidden_states=True,
             use_cache=False,
         )
         layers = [output.hidden_states[layer] for layer in model.text_layers]
-        return torch.cat(layers, dim=-1).to(model.dtype)
+        return torch.cat(layers, dim=-1).to(model.device, model.dtype)
 
     def unconditional(self) -> Tensor:
         """The embedding of the empty prompt, (1, text_tokens, width), computed once."""

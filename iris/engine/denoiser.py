@@ -19,7 +19,8 @@ from iris.engine.latents import (
     unpatchify,
 )
 from iris.engine.loader import Components, new_scheduler
-from iris.engine.lora import Styles
+from iris.engine.lora import Styles, Worn
+from iris.engine.masking import Held, restore_outside, tokens_inside
 from iris.engine.pointwise import Pointwise, Rotation
 from iris.engine.transfer import upload
 from iris.engine.transformer import PackedTransformer
@@ -37,6 +38,8 @@ class Row:
     references: Tensor | None  # (1, reference tokens, C)
     rotation: Rotation  # of text, picture and reference tokens
     sigmas: Tensor  # (steps + 1,) float32 on the CPU
+    held: Held | None  # to the source, outside a mask
+    worn: Worn | None  # its style, on the device as long as the row holds it
     usage: Usage
     latents: Tensor  # (1, picture tokens, C) float32: many small steps add up in it
     step: int = 0
@@ -78,7 +81,7 @@ class Denoiser:
         """Lay out a picture's tokens and draw its noise.
 
         images: (tokens, grid) of the job's images in order. With `strength` the first is also
-        where the picture starts from.
+        where the picture starts from, with a mask what it is held to.
         """
         model = self._model
         grid = Grid.covering(job.width_px, job.height_px, model.pixels_per_token)
@@ -92,6 +95,12 @@ class Denoiser:
         latents = noise
         if strength < 1.0:
             latents = mix(images[0][0].float(), noise, float(sigmas[0]))
+        held = None
+        if isinstance(job, EditJob) and job.mask is not None:
+            inside = tokens_inside(
+                job.mask, job.width_px, job.height_px, grid, model.pixels_per_token
+            )
+            held = Held(images[0][0].float(), noise, inside.to(model.device))
         positions = [text_positions(prompt.shape[1]), image_positions(grid)]
         positions += [image_positions(g, reference=i) for i, (_, g) in enumerate(images)]
         return Row(
@@ -102,6 +111,8 @@ class Denoiser:
             references=torch.cat([t for t, _ in images], dim=1) if images else None,
             rotation=self._transformer.rotation(torch.cat(positions).to(model.device)),
             sigmas=sigmas,
+            held=held,
+            worn=self._styles.wear(job.lora, job.lora_strength),
             usage=Usage(text_tokens, sum(g.tokens for _, g in images), grid.tokens),
             latents=latents,
         )
@@ -122,7 +133,10 @@ class Denoiser:
                 velocities[i] = away + row.job.guidance_scale * (velocities[i] - away)
         for row, velocity in zip(rows, velocities, strict=True):
             sigma, sigma_next = row.sigmas[row.step], row.sigmas[row.step + 1]
-            row.latents = euler_step(row.latents, velocity, sigma, sigma_next)
+            latents = euler_step(row.latents, velocity, sigma, sigma_next)
+            if row.held is not None:
+                latents = row.held.hold(latents, float(sigma_next))
+            row.latents = latents
             row.step += 1
 
     def _velocities(self, rows: Sequence[tuple[Row, Tensor]]) -> list[Tensor]:
@@ -137,13 +151,12 @@ class Denoiser:
         # Through thousandths and back, as the stock pipeline does it: the rounding is the same.
         sigmas = torch.stack([row.sigmas[row.step] for row, _ in rows])
         timesteps = upload(sigmas * 1000, model.device, model.dtype) / 1000
-        wanted = [(row.job.lora, row.job.lora_strength) for row, _ in rows]
         predicted = self._transformer(
             [prompt[0] for _, prompt in rows],
             pictures,
             [row.rotation for row, _ in rows],
             timesteps,
-            self._styles.strengths(wanted, model.device),
+            [row.worn for row, _ in rows],
         )
         own = zip(predicted, (row for row, _ in rows), strict=True)
         return [velocity[None, : row.latents.shape[1]].float() for velocity, row in own]
@@ -167,6 +180,8 @@ class Denoiser:
         if not bool(torch.isfinite(image).all()):
             raise FloatingPointError("the decoded picture is not finite")
         picture: Tensor = (image / 2 + 0.5).clamp(0, 1)
+        if isinstance(row.job, EditJob) and row.job.mask is not None:
+            return restore_outside(picture, row.job.images[0], row.job.mask)
         return picture
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 
 from iris.engine import metrics
 from iris.engine.activity import Activity
@@ -63,7 +64,7 @@ class Engine:
         Everybody who waits is then told so, `health` is never alive again, and `on_hang` is called.
         """
         self._model = components
-        self._styles = styles.names
+        self._styles = styles
         self._register = Register(
             Scheduler(
                 CostModel.unmeasured(),
@@ -73,7 +74,7 @@ class Engine:
             )
         )
         self._denoiser = Denoiser(components, styles, compiled=compiled)
-        cache = Cache(cache_bytes)
+        cache = Cache(cache_bytes, styles.let_go)
         self._activity = Activity()
         self._conditioner = Conditioner(components, self._denoiser, cache, self._activity)
         stopwatch = choose(components.device, self._activity)
@@ -148,6 +149,16 @@ class Engine:
             self._register.fail_all(hung)
         self._on_hang()
 
+    # -- styles -----------------------------------------------------------------------------
+
+    def serve_styles(self, folders: Mapping[str, Path]) -> None:
+        """From now on these names mean these folders; what runs keeps the version it has.
+
+        Raises:
+            StoreError: one does not fit the base, and nothing has changed.
+        """
+        self._styles.serve(folders)
+
     # -- tickets ----------------------------------------------------------------------------
 
     def admit(self, jobs: Sequence[Job]) -> list[Admission]:
@@ -212,7 +223,7 @@ class Engine:
         with self._register.changed:  # nobody comes in once the engine drains
             if not self._takes_work:
                 return Refusal("backend_unavailable", "The engine takes no new pictures now.")
-            if job.lora is not None and job.lora not in self._styles:
+            if job.lora is not None and job.lora not in self._styles.names:
                 return Refusal("backend_unavailable", f"Style {job.lora!r} is not loaded here.")
             offer = self._register.offer(work, job, now)
         if offer.is_hopeless:

@@ -13,7 +13,9 @@ from collections.abc import Iterable
 from functools import cache
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from iris.engine.quantised import EightBitLinear
 
 # Odd heights too: what is left over by a kernel's blocks is where kernels differ.
 _HEIGHTS = (
@@ -23,13 +25,21 @@ _HEIGHTS = (
 
 
 @torch.inference_mode()
-def least_rows(weights: Iterable[Tensor]) -> int:
-    """The lowest height from which products with all of these weights, (out, in) each, are steady.
+def least_rows(layers: Iterable[nn.Linear | EightBitLinear], device: torch.device) -> int:
+    """The lowest height from which products with all of these layers are steady on the device.
 
     1 on CUDA, where byte equality is not promised.
     """
     threads = torch.get_num_threads()
-    return max(_least_rows(tuple(w.shape), w.dtype, w.device, threads) for w in weights)
+    return max(
+        _least_rows((layer.out_features, layer.in_features), _dtype(layer), device, threads)
+        for layer in layers
+    )
+
+
+def _dtype(layer: nn.Linear | EightBitLinear) -> torch.dtype:
+    """What the layer's products are computed in."""
+    return layer.dtype if isinstance(layer, EightBitLinear) else layer.weight.dtype
 
 
 @cache

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ from diffusers import (
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
+from iris.engine.placement import place
 from iris.errors import StoreError
+from iris.fit import Fit
 
 _log = logging.getLogger("iris")
 
@@ -34,12 +37,13 @@ _log = logging.getLogger("iris")
 # Source: Flux2KleinPipeline.__call__, text_encoder_out_layers and max_sequence_length.
 _KLEIN_TEXT_LAYERS = (9, 18, 27)
 _KLEIN_TEXT_TOKENS = 512
+WHOLE = Fit()
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
 
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """The parts of one loaded model, all in eval mode on one device."""
+    """The parts of one loaded model, all in eval mode, for one device."""
 
     transformer: Flux2Transformer2DModel
     vae: AutoencoderKLFlux2
@@ -54,6 +58,12 @@ class Components:
     # No matrix product spans two pictures: a picture is then the same whoever shares its steps on
     # CUDA too. On a CPU it is so anyway, see `floor.py`.
     is_strict: bool = False
+
+    @property
+    def text_device(self) -> torch.device:
+        """Where the text encoder computes; its weights may lie elsewhere."""
+        buffers: Iterator[tuple[str, torch.Tensor]] = self.text_encoder.rotary_emb.named_buffers()
+        return next(buffers)[1].device
 
 
 def quieten() -> None:
@@ -117,9 +127,16 @@ def choose_compiled(setting: str, device: torch.device) -> bool:
 
 
 def load_components(
-    folder: Path, device: torch.device, dtype: torch.dtype, *, is_strict: bool = False
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    fit: Fit = WHOLE,
+    *,
+    is_strict: bool = False,
 ) -> Components:
     """Load a complete Flux2KleinPipeline folder; safetensors only, nothing is downloaded.
+
+    fit: how the transformer and the text encoder are held.
 
     Raises:
         StoreError: the folder lacks a part, or the model asks for something the engine lacks.
@@ -133,7 +150,7 @@ def load_components(
             f"The base model in {folder} is no complete Flux2KleinPipeline folder: {error}"
         ) from error
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.to(device)
+    pipeline.vae.to(device)
     numbers = _model_numbers(folder)
     components = Components(
         transformer=pipeline.transformer.eval(),
@@ -154,6 +171,7 @@ def load_components(
     cut(components.text_encoder, max(components.text_layers))
     for module in (components.transformer, components.vae, components.text_encoder):
         module.requires_grad_(False)
+    place(components.transformer, components.text_encoder, fit, device)
     return components
 
 

@@ -1,81 +1,31 @@
-"""Styles as gated LoRA: every adapter stays beside the weights, a gate per token opens it.
+"""Styles as LoRA beside the weights: a row that wears one gets its product added, layer by layer.
 
-    y = base(x) + ((x @ A) * gate) @ B
+    y = base(x) + strength * scale * (x @ down.T) @ up.T
 
-A and B are all adapters' matrices side by side; `gate` holds, for every rank column, the strength
-of the style it belongs to. Nothing is fused into the weights or taken out again, which would wear
-bfloat16 weights down, and rows of unlike styles can share one forward pass.
+Nothing is fused into the weights or taken out again, which would wear bfloat16 weights down, and
+the layers themselves know nothing of styles. Each row's product is computed over its own tokens, so
+a pass costs only what its rows wear, and a picture is the same whatever its neighbours wear.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import weakref
+from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from threading import Lock
 
-import torch
 from diffusers import Flux2KleinPipeline
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from iris.engine.transfer import upload
+from iris.engine import metrics
+from iris.engine.quantised import EightBitLinear
 from iris.errors import StoreError
 
 _WEIGHTS = "pytorch_lora_weights.safetensors"
-
-
-class Styles:
-    """The styles that lie beside the weights, in the order of their gates."""
-
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self.names = names
-
-    def strengths(
-        self, wanted: Sequence[tuple[str | None, float]], device: torch.device
-    ) -> Tensor | None:
-        """How far each style is open for each row: (rows, styles); None where no row has one.
-
-        wanted: each row's style, or None, and its strength.
-        """
-        if all(name is None or strength == 0.0 for name, strength in wanted):
-            return None
-        opened = torch.zeros(len(wanted), len(self.names))
-        for row, (name, strength) in enumerate(wanted):
-            if name is not None:
-                opened[row, self.names.index(name)] = strength
-        return upload(opened, device)
-
-
-class GatedLinear(nn.Module):
-    """A linear layer with every style's low-rank matrices beside it."""
-
-    def __init__(self, base: nn.Linear, adapters: Mapping[int, Adapter]) -> None:
-        """adapters: index of the style -> its matrices for this layer; the others have none."""
-        super().__init__()
-        self.base = base
-        weight = base.weight
-        down = torch.cat([adapter.down for adapter in adapters.values()]).to(weight)
-        up = torch.cat([adapter.up for adapter in adapters.values()], dim=1).to(weight)
-        columns = [i for i, adapter in adapters.items() for _ in range(len(adapter.down))]
-        scales = [a.scale for a in adapters.values() for _ in range(len(a.down))]
-        self.register_buffer("down", down, persistent=False)  # (total rank, in)
-        self.register_buffer("up", up, persistent=False)  # (out, total rank)
-        self.register_buffer("style_of_rank", torch.tensor(columns, device=weight.device), False)
-        self.register_buffer("scale_of_rank", torch.tensor(scales, device=weight.device), False)
-
-    down: Tensor
-    up: Tensor
-    style_of_rank: Tensor
-    scale_of_rank: Tensor
-
-    def forward(self, x: Tensor, strengths: Tensor | None = None) -> Tensor:
-        """x: (tokens, in); strengths: (tokens or 1, styles), None = all closed."""
-        y: Tensor = self.base(x)
-        if strengths is None:
-            return y
-        gate = (strengths[:, self.style_of_rank] * self.scale_of_rank).to(x.dtype)
-        return y.addmm_((x @ self.down.T) * gate, self.up.T)  # y is ours alone: no copy is made
+_KEPT_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +36,115 @@ class Adapter:
     up: Tensor
     scale: float
 
+    def add_to(self, y: Tensor, x: Tensor, strength: float) -> None:
+        """Add the style's share to y, (tokens, out), in place. x: (tokens, in)."""
+        y.addmm_(x @ self.down.T, self.up.T, alpha=strength * self.scale)
+
+
+class Style:
+    """One version of a style, on the device. It stays there as long as somebody holds it."""
+
+    def __init__(self, adapters: Mapping[nn.Module, Adapter]) -> None:
+        self.adapters = adapters  # by the layer they change
+        tensors = [tensor for a in adapters.values() for tensor in (a.down, a.up)]
+        self.num_bytes = sum(tensor.nbytes for tensor in tensors)
+
+
+@dataclass(frozen=True, slots=True)
+class Worn:
+    """A style as a row wears it."""
+
+    style: Style
+    strength: float
+
+
+class Styles:
+    """Every style that can be asked for; those lately asked for lie on the device.
+
+    What a picture in the making wears stays with it, whatever else is asked for or served
+    meanwhile. Safe to call from several threads.
+    """
+
+    def __init__(self, transformer: nn.Module, *, kept_bytes: int = _KEPT_BYTES) -> None:
+        """kept_bytes: of the device's memory, for styles that no picture wears right now."""
+        self._transformer = transformer
+        self._kept_bytes = kept_bytes
+        self._lock = Lock()
+        self._folders: dict[str, Path] = {}
+        self._kept: OrderedDict[Path, Style] = OrderedDict()  # the last one asked for is last
+        self._alive: weakref.WeakValueDictionary[Path, Style] = weakref.WeakValueDictionary()
+
+    @property
+    def names(self) -> frozenset[str]:
+        with self._lock:
+            return frozenset(self._folders)
+
+    def serve(self, folders: Mapping[str, Path]) -> None:
+        """From now on these names mean these folders; names not among them stay what they are.
+
+        All of them, or none where one does not fit.
+
+        Raises:
+            StoreError: a style names a layer the transformer lacks, has another shape or cannot be
+                read.
+        """
+        for name, folder in folders.items():
+            with self._lock:
+                is_known = self._folders.get(name) == folder
+            if not is_known:
+                for path, adapter in read_adapters(folder).items():
+                    _check_fits(self._transformer, name, path, adapter)
+        with self._lock:
+            self._folders.update(folders)
+
+    def wear(self, name: str | None, strength: float) -> Worn | None:
+        """The style on the device, for a row; None where it would change nothing.
+
+        Raises:
+            StoreError: its file is gone or has been changed.
+        """
+        if name is None or strength == 0.0:
+            return None
+        with self._lock:
+            folder = self._folders[name]
+            style = self._kept.pop(folder, None) or self._alive.get(folder)
+            if style is None:
+                style = self._load(folder)
+            self._keep(folder, style)
+        return Worn(style, strength)
+
+    def let_go(self) -> None:
+        """Give back the memory of every style that no picture wears."""
+        with self._lock:
+            self._kept.clear()
+            metrics.STYLE_BYTES.set(0)
+
+    def _keep(self, folder: Path, style: Style) -> None:
+        self._kept[folder] = self._alive[folder] = style
+        while len(self._kept) > 1 and self._num_kept_bytes() > self._kept_bytes:
+            self._kept.popitem(last=False)
+        metrics.STYLE_BYTES.set(self._num_kept_bytes())
+
+    def _num_kept_bytes(self) -> int:
+        return sum(style.num_bytes for style in self._kept.values())
+
+    def _load(self, folder: Path) -> Style:
+        like = self._transformer.get_submodule("x_embedder").get_parameter("weight")
+        return Style(
+            {
+                self._transformer.get_submodule(path): Adapter(
+                    adapter.down.to(like), adapter.up.to(like), adapter.scale
+                )
+                for path, adapter in read_adapters(folder).items()
+            }
+        )
+
 
 def read_adapters(folder: Path) -> dict[str, Adapter]:
     """Read a style: module path in the transformer -> its matrices.
 
-    Goes through diffusers' own reader, which knows the key formats in use; whatever it does not
-    turn into complete pairs is an error here, never silently dropped.
+    Goes through diffusers' own reader; whatever it does not turn into complete pairs is an error
+    here, never silently dropped. `iris styles add` brings other key formats to this one.
 
     Raises:
         StoreError: no such file, not safetensors, no pair found, or a key that fits nothing.
@@ -136,24 +189,19 @@ def read_adapters(folder: Path) -> dict[str, Adapter]:
     return adapters
 
 
-def install_styles(transformer: nn.Module, folders: Mapping[str, Path]) -> Styles:
-    """Put every style beside the transformer's weights.
+def install_styles(
+    transformer: nn.Module, folders: Mapping[str, Path], *, kept_bytes: int = _KEPT_BYTES
+) -> Styles:
+    """The styles of the transformer, whose weights stay as they are.
 
     folders: style name -> folder of its weights.
 
     Raises:
-        StoreError: a style names a layer the transformer lacks, or has another shape.
+        StoreError: as `Styles.serve`.
     """
-    by_module: dict[str, dict[int, Adapter]] = {}
-    for index, (name, folder) in enumerate(folders.items()):
-        for path, adapter in read_adapters(folder).items():
-            _check_fits(transformer, name, path, adapter)
-            by_module.setdefault(path, {})[index] = adapter
-    for path, adapters in by_module.items():
-        parent, _, leaf = path.rpartition(".")
-        base = cast(nn.Linear, transformer.get_submodule(path))
-        setattr(transformer.get_submodule(parent), leaf, GatedLinear(base, adapters))
-    return Styles(tuple(folders))
+    styles = Styles(transformer, kept_bytes=kept_bytes)
+    styles.serve(folders)
+    return styles
 
 
 def _check_fits(transformer: nn.Module, name: str, path: str, adapter: Adapter) -> None:
@@ -161,11 +209,16 @@ def _check_fits(transformer: nn.Module, name: str, path: str, adapter: Adapter) 
         layer = transformer.get_submodule(path)
     except AttributeError:
         layer = None
-    if not isinstance(layer, nn.Linear):
+    if not isinstance(layer, nn.Linear | EightBitLinear):
         raise StoreError(f"Style {name!r} changes {path!r}, which this base model does not have.")
     found = (adapter.up.shape[0], adapter.down.shape[1])
     if found != (layer.out_features, layer.in_features):
         raise StoreError(
             f"Style {name!r} was made for another base: {path!r} is "
             f"{layer.out_features}x{layer.in_features} here and {found[0]}x{found[1]} in the style."
+        )
+    if adapter.up.shape[1] != adapter.down.shape[0]:
+        raise StoreError(
+            f"Style {name!r} has two ranks for {path!r}: {adapter.down.shape[0]} and "
+            f"{adapter.up.shape[1]}."
         )

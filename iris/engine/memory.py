@@ -9,8 +9,27 @@ import torch
 
 from iris.engine import metrics
 from iris.engine.cache import Cache
+from iris.engine.quantised import multiplies_fp8
+from iris.fit import Fit, ModelSize, check_fits
 
 Result = TypeVar("Result")
+
+
+def check_memory(
+    name: str, size: ModelSize, fit: Fit, device: torch.device, bytes_each: int
+) -> None:
+    """Before anything is loaded: whether the GPU has what the model will take.
+
+    bytes_each: of a parameter, as it is served.
+
+    Raises:
+        ConfigError: it has not; says what would fit.
+    """
+    if device.type == "cuda":
+        free_bytes, _ = torch.cuda.mem_get_info(device)
+        check_fits(
+            name, size, fit, free_bytes, has_fp8=multiplies_fp8(device), bytes_each=bytes_each
+        )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

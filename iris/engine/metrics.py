@@ -56,6 +56,11 @@ PROMISE = Histogram(
 CACHE = Counter(
     "iris_engine_cache_total", "Prompts and images looked up before encoding.", ["kind", "result"]
 )
+STYLE_BYTES = Gauge(
+    "iris_engine_style_bytes",
+    "Device memory of the styles lately asked for.",
+    multiprocess_mode="livesum",
+)
 CACHE_BYTES = Gauge(
     "iris_engine_cache_bytes",
     "Encoded prompts and images that are kept.",

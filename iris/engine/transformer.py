@@ -9,6 +9,7 @@ Source: diffusers, models/transformers/transformer_flux2.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, cast
 
 import torch
@@ -17,9 +18,10 @@ from torch import Tensor, nn
 
 from iris.engine.attention import choose
 from iris.engine.floor import least_rows
-from iris.engine.lora import GatedLinear
-from iris.engine.packing import Layout, reorder, spread
+from iris.engine.lora import Worn
+from iris.engine.packing import Layout, reorder
 from iris.engine.pointwise import Pointwise, Rotation
+from iris.engine.quantised import EightBitLinear
 
 _WARM_SIZES = ((150,), (37, 83, 259))  # picture tokens of the rows that a compiler is shown
 
@@ -36,9 +38,10 @@ class PackedTransformer:
         self._pointwise = pointwise
         weight = model.x_embedder.weight
         self._attend = choose(weight.device, weight.dtype)
+        self._device = weight.device
         for module in model.modules():  # measured now, and not while somebody waits
-            if isinstance(module, nn.Linear | GatedLinear):
-                floor_of(module)
+            if isinstance(module, nn.Linear | EightBitLinear):
+                least_rows((module,), self._device)
 
     def rotation(self, positions: Tensor) -> Rotation:
         """Rotary angles of tokens at positions (tokens, 4)."""
@@ -51,15 +54,15 @@ class PackedTransformer:
         pictures: Sequence[Tensor],
         rotations: Sequence[Rotation],
         timesteps: Tensor,
-        strengths: Tensor | None,
+        worn: Sequence[Worn | None],
     ) -> list[Tensor]:
         """Velocities of every row's picture tokens, references included: (tokens, C) each.
 
         prompts, pictures: (tokens, width) of each row; rotations: of a row's prompt and picture
-        together; timesteps: (rows,) 0..1; strengths: (rows, styles), None where no row has one.
+        together; timesteps: (rows,) 0..1; worn: each row's style.
         """
         with self._pointwise.stance():
-            return self._pass(prompts, pictures, rotations, timesteps, strengths)
+            return self._pass(prompts, pictures, rotations, timesteps, worn)
 
     def warm(self, text_tokens: int) -> None:
         """Compile what is to be compiled, for one row and for several of any size; then no more."""
@@ -75,7 +78,7 @@ class PackedTransformer:
                 for size in sizes
             ]
             times = torch.full((len(sizes),), 0.5, device=weight.device, dtype=weight.dtype)
-            self._pass(prompts, pictures, rotations, times, None)
+            self._pass(prompts, pictures, rotations, times, [None] * len(sizes))
         self._pointwise.settle()
 
     def _pass(
@@ -84,19 +87,19 @@ class PackedTransformer:
         pictures: Sequence[Tensor],
         rotations: Sequence[Rotation],
         timesteps: Tensor,
-        strengths: Tensor | None,
+        worn: Sequence[Worn | None],
     ) -> list[Tensor]:
         model = self._model
         lengths = tuple(tuple(map(len, parts)) for parts in (prompts, pictures))
         layout = Layout.of(*lengths, prompts[0].device, self._is_strict)
-        times = _Times(model, timesteps, strengths, pictures[0].dtype)
+        times = _Times(model, timesteps, worn, pictures[0].dtype)
         if self._is_strict and len(timesteps) == 1:
             # A graph that is compiled for one row rounds otherwise than that for several.
             times.repeat()
-        is_strict = self._is_strict
-        of_text = _Rows(layout.text, layout.row_of_text, strengths, is_strict)
-        of_picture = _Rows(layout.picture, layout.row_of_picture, strengths, is_strict)
-        of_all = _Rows(layout.segments.lengths, layout.row_of_token, strengths, is_strict)
+        of_text, of_picture, of_all = (
+            _Rows(parts, worn, self._device, self._is_strict)
+            for parts in (layout.text, layout.picture, layout.segments.lengths)
+        )
         rotation = (torch.cat([c for c, _ in rotations]), torch.cat([s for _, s in rotations]))
 
         text = of_text(model.context_embedder, torch.cat(list(prompts)))
@@ -204,27 +207,34 @@ class _Rows:
     def __init__(
         self,
         lengths: Sequence[int],
-        row_of: Tensor | None,
-        strengths: Tensor | None,
+        worn: Sequence[Worn | None],
+        device: torch.device,
         is_strict: bool = False,
     ) -> None:
         self._lengths = lengths
         self._is_strict = is_strict
         self._shortest = min(lengths)
-        self._strengths = None if strengths is None else spread(strengths, row_of)
+        self._device = device
+        ends = list(accumulate(lengths))
+        self._dressed = [
+            (slice(end - length, end), style)
+            for length, end, style in zip(lengths, ends, worn, strict=True)
+            if style is not None
+        ]
 
     def __call__(self, layer: nn.Module, x: Tensor) -> Tensor:
-        floor = floor_of(layer)
+        floor = least_rows((cast(nn.Linear, layer),), self._device)
         is_one = len(self._lengths) == 1 or (self._shortest >= floor and not self._is_strict)
         if is_one:
-            return _apply(layer, x, self._strengths)
-        runs = list(self._lengths) if self._is_strict else self._runs(floor)
-        strengths: Sequence[Tensor | None] = [self._strengths] * len(runs)
-        if self._strengths is not None and len(self._strengths) > 1:
-            strengths = torch.split(self._strengths, runs)
-        return torch.cat(
-            [_apply(layer, *part) for part in zip(torch.split(x, runs), strengths, strict=True)]
-        )
+            y = cast(Tensor, layer(x))
+        else:
+            runs = list(self._lengths) if self._is_strict else self._runs(floor)
+            y = torch.cat([layer(run) for run in torch.split(x, runs)])
+        for tokens, worn in self._dressed:  # y is ours alone
+            adapter = worn.style.adapters.get(layer)
+            if adapter is not None:
+                adapter.add_to(y[tokens], x[tokens], worn.strength)
+        return y
 
     def _runs(self, floor: int) -> list[int]:
         """Tokens to be taken together: a row below the floor alone, neighbours above it as one."""
@@ -239,19 +249,6 @@ class _Rows:
         return runs
 
 
-def _apply(layer: nn.Module, x: Tensor, strengths: Tensor | None) -> Tensor:
-    if isinstance(layer, GatedLinear):
-        return cast(Tensor, layer(x, strengths))
-    return cast(Tensor, layer(x))
-
-
-def floor_of(layer: nn.Module) -> int:
-    """The tokens from which on this layer gives each token the same whatever their number."""
-    if isinstance(layer, GatedLinear):
-        return least_rows((layer.base.weight, layer.down, layer.up))
-    return least_rows((cast(Tensor, layer.weight),))
-
-
 class _Times:
     """What the noise levels do to each row: (rows, N) shifts, scales and gates.
 
@@ -259,11 +256,11 @@ class _Times:
     """
 
     def __init__(
-        self, model: Any, timesteps: Tensor, strengths: Tensor | None, dtype: torch.dtype
+        self, model: Any, timesteps: Tensor, worn: Sequence[Worn | None], dtype: torch.dtype
     ) -> None:
         rows = []
-        for i in range(len(timesteps)):
-            gated = _Rows([1], None, None if strengths is None else strengths[i : i + 1])
+        for i, style in enumerate(worn):
+            gated = _Rows([1], [style], timesteps.device)
             embed = model.time_guidance_embed
             wave = embed.time_proj(timesteps[i : i + 1].to(dtype) * 1000).to(dtype)
             hidden = gated(embed.timestep_embedder.linear_1, wave)

@@ -97,6 +97,16 @@ class Decoder:
         width, height, rgb = await self._ask("pixels", data, which, fit, most_bytes)
         return Pixels(width, height, rgb)
 
+    async def holes(self, data: bytes, *, fit: Fit) -> bytes:
+        """Where a mask is transparent: one byte a pixel, row-major, 255 there and 0 elsewhere.
+
+        Raises:
+            InvalidImage: it is no PNG with a transparent pixel, or cannot be used like any image.
+            BackendUnavailable: as `decode`.
+        """
+        _, _, rgb = await self._ask("holes", data, None, fit, 3 * most_pixels(fit))
+        return rgb[::3]
+
     async def size(
         self, data: bytes, *, which: int | None, fit: Fit | None = None
     ) -> tuple[int, int]:

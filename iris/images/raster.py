@@ -9,7 +9,7 @@ from typing import Final
 from PIL import Image, ImageCms
 
 from iris.images.fit import Fit, fitted_size
-from iris.images.header import MAX_PIXELS, Header, corrupt
+from iris.images.header import MAX_PIXELS, Header, Unusable, corrupt
 from iris.jobs import Pixels
 
 _TURNS: Final[dict[int, Image.Transpose]] = {
@@ -57,6 +57,32 @@ def render(header: Header, fit: Fit) -> Pixels:
     if header.orientation != 1:
         image = image.transpose(_TURNS[header.orientation])
     return Pixels(width, height, _in_srgb(image, header.icc).tobytes())
+
+
+def render_holes(header: Header, fit: Fit) -> Pixels:
+    """Where a mask is transparent, at the size of `fit`: white there, black elsewhere.
+
+    A pixel counts as transparent when at least half of it is.
+
+    Raises:
+        Unusable: not a PNG, or one without a transparent pixel.
+        Exception: whatever Pillow raises at data it cannot read.
+    """
+    if header.format != "PNG":
+        raise Unusable(f"is a {header.format} file. Send a PNG with an alpha channel.")
+    width, height = fitted_size(*header.upright_px, fit)
+    stored = (height, width) if header.orientation >= 5 else (width, height)
+    _, alpha = _layers(header, stored)
+    if alpha is None:
+        raise Unusable("has no alpha channel. Make transparent what is to be edited.")
+    if alpha.size != stored:
+        alpha = alpha.resize(stored, Image.Resampling.BOX)
+    if header.orientation != 1:
+        alpha = alpha.transpose(_TURNS[header.orientation])
+    holes = alpha.point([255 if value < 128 else 0 for value in range(256)])
+    if holes.getbbox() is None:
+        raise Unusable("has no transparent pixel. Make transparent what is to be edited.")
+    return Pixels(width, height, holes.convert("RGB").tobytes())
 
 
 def _layers(header: Header, stored: tuple[int, int]) -> tuple[Image.Image, Image.Image | None]:

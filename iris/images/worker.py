@@ -3,7 +3,7 @@
 It lives exactly as long as the process that started it, holds itself to a memory and a CPU limit,
 and speaks the frames of `iris.images.wire` on its standard input and output, one job at a time:
 
-    -> {"want": "pixels" | "size", "fit": [...]} + the file
+    -> {"want": "pixels" | "holes" | "size", "fit": [...]} + the file
     <- {"began": true}                            the file has arrived whole
     <- {"width": 1, "height": 1} + RGB bytes, or {"reason": "...", "retire": false}
 """
@@ -28,7 +28,7 @@ from iris.images import wire
 from iris.images.fit import Exact, fitted_size
 from iris.images.header import MAX_FILE_BYTES, Unusable, undecodable
 from iris.images.prescan import prescan, sniff
-from iris.images.raster import forbid_bombs, render
+from iris.images.raster import forbid_bombs, render, render_holes
 
 PLUGINS: Final = (GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 _PIPE_BYTES: Final = 1024 * 1024
@@ -126,7 +126,7 @@ def _result(job: wire.Head, data: bytes) -> tuple[wire.Head, bytes]:
             return {"width": width, "height": height}, b""
         if fit is None:
             raise wire.BrokenFrame("pixels were wanted in no size")
-        pixels = render(header, fit)
+        pixels = (render_holes if job.get("want") == "holes" else render)(header, fit)
     except Unusable as error:
         return {"reason": error.reason, "retire": False}, b""
     except MemoryError:

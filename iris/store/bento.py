@@ -34,7 +34,11 @@ class StoredModel:
     path: Path
     labels: Mapping[str, str]
     sizes: Mapping[str, int]  # bytes of every file, by path
-    description: str
+    metadata: Mapping[str, Any]
+
+    @property
+    def description(self) -> str:
+        return str(self.metadata.get("description", ""))
 
 
 def store_path() -> Path:
@@ -95,14 +99,13 @@ def find(tag: str) -> StoredModel | None:
     try:
         info = Model.from_path(path).info
         sizes: Any = info.metadata.get("files")
-        description = str(info.metadata.get("description", ""))
     except Exception as error:  # YAML, cattrs and BentoML each have their own
         raise _unusable(tag, path, f"its {BENTO_FILE} cannot be read") from error
     if str(info.tag) != tag:
         raise _unusable(tag, path, f"its {BENTO_FILE} says {info.tag}")
     if not isinstance(sizes, dict):
         raise _unusable(tag, path, "it was not put there by `iris models import`")
-    return StoredModel(tag, path, dict(info.labels), sizes, description)
+    return StoredModel(tag, path, dict(info.labels), sizes, dict(info.metadata))
 
 
 def stage(
@@ -110,18 +113,21 @@ def stage(
     files: tuple[ModelFile, ...],
     source: Path,
     labels: Mapping[str, str],
-    metadata: Mapping[str, str | int],
+    metadata: Mapping[str, Any],
+    *,
+    is_moved: bool = False,
 ) -> Path:
     """Copy a model to where `publish` can move it from; returns the folder.
 
-    Call it and `publish` under the import lock.
+    is_moved: the files are taken out of `source`, without a copy where it is on the same file
+        system. Call it and `publish` under the import lock.
     """
     # BentoML reports every saved model to its makers unless it is told not to
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     import bentoml
     from bentoml._internal.models import ModelStore
 
-    staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=_staging_home()))
+    staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=staging_home()))
     # BentoML writes the description of the model; the files go in after it, because going through
     # BentoML would copy them twice, the first time into /tmp
     with bentoml.models.create(
@@ -134,7 +140,7 @@ def stage(
     name, _, version = tag.partition(":")
     folder = staging / name / version
     for file in files:
-        _copy(source / file.path, folder / file.path)
+        _put(source / file.path, folder / file.path, is_moved=is_moved)
     return folder
 
 
@@ -162,7 +168,7 @@ def publish(tag: str, staged: Path) -> None:
 
 def clear_staging() -> None:
     """Remove what killed or finished imports left. Call it under the import lock only."""
-    for folder in _staging_home().glob(f"{_STAGING_PREFIX}*"):
+    for folder in staging_home().glob(f"{_STAGING_PREFIX}*"):
         shutil.rmtree(folder)
 
 
@@ -204,12 +210,24 @@ def _folder(tag: str) -> Path:
     return store_path() / name / version
 
 
-def _copy(source: Path, target: Path) -> None:
+def versions_of(name: str) -> tuple[str, ...]:
+    """The versions of a model that are in the store, in no order."""
+    folder = store_path() / name
+    if not folder.is_dir():
+        return ()
+    return tuple(found.name for found in folder.iterdir() if found.is_dir())
+
+
+def _put(source: Path, target: Path, *, is_moved: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    if is_moved:
+        shutil.move(source, target)
+    else:
+        shutil.copyfile(source, target)
 
 
-def _staging_home() -> Path:
+def staging_home() -> Path:
+    """A folder on the store's file system for what is not in the store yet."""
     # not inside the store: BentoML takes every folder there for a model
     home = store_path().parent / "tmp"
     home.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,14 +48,30 @@ def folder_sha256(folder: Path) -> str:
     Raises:
         StoreError: as `list_files`, or a file cannot be read.
     """
-    total = hashlib.sha256()
-    for file in list_files(folder):
+    return sha256_of(file_sha256s(folder, list_files(folder)))
+
+
+def file_sha256s(folder: Path, files: Iterable[ModelFile]) -> dict[str, str]:
+    """The SHA-256 of each file, by its path.
+
+    Raises:
+        StoreError: a file cannot be read.
+    """
+    found = {}
+    for file in files:
         try:
             with (folder / file.path).open("rb") as stream:
-                content = hashlib.file_digest(stream, "sha256").hexdigest()
+                found[file.path] = hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError as error:
             raise StoreError(f"{folder / file.path} cannot be read ({error.strerror}).") from error
-        total.update(f"{file.path}\0{content}\n".encode())
+    return found
+
+
+def sha256_of(file_sha256s: Mapping[str, str]) -> str:
+    """The hash of a folder with these files: path -> SHA-256."""
+    total = hashlib.sha256()
+    for path in sorted(file_sha256s, key=str.encode):
+        total.update(f"{path}\0{file_sha256s[path]}\n".encode())
     return total.hexdigest()
 
 

@@ -29,7 +29,7 @@ def ensure_registered(registry: Registry, progress: Progress) -> tuple[str, ...]
     """
     imported = []
     if _missing(registry):
-        with _import_lock(progress):
+        with import_lock(progress):
             bento.clear_staging()
             try:
                 for entry in _missing(registry):  # again: another process may have been faster
@@ -41,12 +41,30 @@ def ensure_registered(registry: Registry, progress: Progress) -> tuple[str, ...]
     return tuple(imported)
 
 
+def import_entry(entry: Entry, registry: Registry, progress: Progress) -> None:
+    """Put one model into the store, unless its version is there already.
+
+    registry: what the entry belongs to; a style's base must be stored.
+
+    Raises:
+        StoreError: its source is absent, or not what the entry says.
+    """
+    with import_lock(progress):
+        bento.clear_staging()
+        try:
+            if bento.find(entry.tag) is None:
+                _import(entry, registry, progress)
+        finally:
+            bento.clear_staging()
+
+
 def _missing(registry: Registry) -> tuple[Entry, ...]:
     return tuple(entry for entry in registry.entries if bento.find(entry.tag) is None)
 
 
 @contextmanager
-def _import_lock(progress: Progress) -> Iterator[None]:
+def import_lock(progress: Progress) -> Iterator[None]:
+    """Hold off every other import into this store. Raises StoreError."""
     path = bento.lock_path()
     try:
         file = path.open("a")
@@ -92,8 +110,8 @@ def _import(entry: Entry, registry: Registry, progress: Progress) -> None:
     bento.publish(entry.tag, staged)
 
 
-def _check_content(entry: Entry, folder: Path, registry: Registry) -> dict[str, str | int]:
-    metadata: dict[str, str | int] = {"description": entry.description}
+def _check_content(entry: Entry, folder: Path, registry: Registry) -> dict[str, object]:
+    metadata: dict[str, object] = {"description": entry.description}
     if isinstance(entry, StyleEntry):
         base = bento.find(entry.base)
         if base is None:  # the base comes first among the entries
@@ -103,12 +121,13 @@ def _check_content(entry: Entry, folder: Path, registry: Registry) -> dict[str, 
             rank=entry.rank,
             base_weights=check_base(base.path),
         )
+        metadata |= {"default_strength": entry.default_strength, "trigger": entry.trigger}
     else:
         check_base(folder)
     return metadata
 
 
-def _stage(entry: Entry, files: tuple[ModelFile, ...], metadata: dict[str, str | int]) -> Path:
+def _stage(entry: Entry, files: tuple[ModelFile, ...], metadata: dict[str, object]) -> Path:
     labels = {"kind": "base", "name": entry.name, "sha256": entry.sha256}
     if isinstance(entry, StyleEntry):
         labels |= {"kind": "style", "base": entry.base, "rank": str(entry.rank)}

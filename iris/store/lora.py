@@ -33,8 +33,8 @@ def check_lora(path: Path, *, rank: int, base_weights: Mapping[str, TensorInfo])
     """Check that every tensor of the file is part of an update of a weight of the base.
 
     base_weights: the tensors of the base's transformer. A module with a weight of (out, in) needs
-    lora_A of (rank, in) and lora_B of (out, rank), and may have one number alpha. Returns how many
-    modules the style changes.
+    lora_A of (r, in) and lora_B of (out, r), and may have one number alpha; rank is the largest r.
+    Returns how many modules the style changes.
 
     Raises:
         StoreError: a tensor is none of these, has no partner, no module in the base, another rank
@@ -64,7 +64,10 @@ def check_lora(path: Path, *, rank: int, base_weights: Mapping[str, TensorInfo])
         )
     for module, down in downs.items():
         weight = base_weights[f"{module}.weight"]
-        _check_shapes(path, module, tensors[down], tensors[ups[module]], weight, rank)
+        _check_shapes(path, module, tensors[down], tensors[ups[module]], weight)
+    largest = max(tensors[down].shape[0] for down in downs.values())
+    if largest != rank:
+        raise StoreError(f"{path} has rank {largest}, the registry says {rank}.")
     for module, alpha in alphas.items():
         if math.prod(tensors[alpha].shape) != 1:
             raise StoreError(f"{path}: the alpha of {module} must be one number.")
@@ -83,14 +86,13 @@ def _by_module(names: Iterable[str], ending: str) -> dict[str, str]:
 
 
 def _check_shapes(
-    path: Path, module: str, down: TensorInfo, up: TensorInfo, weight: TensorInfo, rank: int
+    path: Path, module: str, down: TensorInfo, up: TensorInfo, weight: TensorInfo
 ) -> None:
     if len(down.shape) != 2 or len(up.shape) != 2 or len(weight.shape) != 2:
         raise StoreError(f"{path}: {module} is not a linear layer; only those can have a style.")
-    if not down.shape[0] == up.shape[1] == rank:
+    if down.shape[0] != up.shape[1]:
         raise StoreError(
-            f"{path}: {module} has rank {down.shape[0]} (A) and {up.shape[1]} (B), "
-            f"the registry says {rank}."
+            f"{path}: {module} has rank {down.shape[0]} (A) and {up.shape[1]} (B); they must agree."
         )
     if (up.shape[0], down.shape[1]) != weight.shape:
         raise StoreError(

@@ -9,29 +9,40 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from iris.config import DEFAULT_REGISTRY
-from iris.errors import StoreError
+from iris.catalog import DEFAULT_STRENGTH
+from iris.config import DEFAULT_REGISTRY, Settings
+from iris.errors import ConfigError, StoreError
 from iris.store import bento
+from iris.store.additions import load_additions, with_additions
 from iris.store.bento import BENTO_DESCRIPTION
 from iris.store.registry import BaseEntry, Registry, StyleEntry, load_registry
 
 _HERE = Path(__file__).resolve().parents[2]  # where service.py is
 
 
-def served_registry(path: Path, *, here: Path = _HERE) -> Registry:
-    """The registry at `path`; inside a bento, unless another one is named, the bento's own.
+def served_registry(settings: Settings, *, here: Path = _HERE) -> Registry:
+    """The registry that is set, with what was added to it on this host.
+
+    Inside a bento, unless a registry is named, it is the bento's own, to which nothing is added.
 
     here: the folder of service.py; a bento keeps it as `src`, beside its bento.yaml.
 
     Raises:
-        ConfigError: the file cannot be read, or an entry is not allowed.
+        ConfigError: a file cannot be read, an entry is not allowed, or there is no such model.
         StoreError: a model of the bento is not in the store, or its record says too little.
     """
     description = here.parent / BENTO_DESCRIPTION
-    if path == DEFAULT_REGISTRY and here.name == "src" and description.is_file():
+    if settings.registry == DEFAULT_REGISTRY and here.name == "src" and description.is_file():
         bento.use_models_of(here.parent)
-        return _pinned(description)
-    return load_registry(path)
+        pinned = _pinned(description)
+        if settings.model not in ("", pinned.base.name):
+            raise ConfigError(
+                f"IRIS_MODEL={settings.model!r} is not in this bento, which serves "
+                f"{pinned.base.name}. Build one with it, or unset IRIS_MODEL."
+            )
+        return pinned
+    added = load_additions(settings.home)
+    return with_additions(load_registry(settings.registry), added, settings.model)
 
 
 def _pinned(description: Path) -> Registry:
@@ -63,7 +74,13 @@ def _entry(description: Path, tag: str) -> BaseEntry | StyleEntry:
         }
         if labels["kind"] == "base":
             return BaseEntry(**common)
-        return StyleEntry(**common, base=labels["base"], rank=int(labels["rank"]))
+        return StyleEntry(
+            **common,
+            base=labels["base"],
+            rank=int(labels["rank"]),
+            default_strength=float(model.metadata.get("default_strength", DEFAULT_STRENGTH)),
+            trigger=str(model.metadata.get("trigger", "")),
+        )
     except (KeyError, ValueError) as error:
         raise StoreError(
             f"{tag} in the Bento model store ({model.path}) was not put there by "

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iris.catalog import Catalog, Style
+from iris.catalog import DEFAULT_STRENGTH, Catalog, Style
 from iris.errors import ConfigError
 
 MAX_RANK = 1024
@@ -18,6 +18,9 @@ _TAG_PART = re.compile(r"[a-z0-9](?:[-._a-z0-9]{0,61}[a-z0-9])?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _BASE_KEYS = ("name", "tag", "source", "sha256", "description")
 _STYLE_KEYS = (*_BASE_KEYS, "base", "rank")
+_STYLE_CHOICES = ("default_strength", "trigger")
+MAX_STRENGTH = 1.5
+MAX_TRIGGER_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +43,9 @@ class StyleEntry(BaseEntry):
     """A style: a LoRA for the base model."""
 
     base: str  # the base's tag
-    rank: int
+    rank: int  # the largest of its layers
+    default_strength: float = DEFAULT_STRENGTH
+    trigger: str = ""
 
 
 Entry = BaseEntry | StyleEntry
@@ -65,7 +70,10 @@ class Registry:
             base=self.base.name,
             base_version=self.base.version,
             description=self.base.description,
-            styles=tuple(Style(s.name, s.version, s.description) for s in self.styles),
+            styles=tuple(
+                Style(s.name, s.version, s.description, s.default_strength, s.trigger)
+                for s in self.styles
+            ),
         )
 
 
@@ -86,30 +94,73 @@ def load_registry(path: Path) -> Registry:
         raise ConfigError(f"{path} is not a TOML file: {error}.") from error
     _check_keys(path, "the file", document, required=("base",), allowed=("base", "styles"))
     base = BaseEntry(**_common(path, "[base]", document["base"], _BASE_KEYS))
-    tables = document.get("styles", [])
-    if not isinstance(tables, list):
-        raise ConfigError(f"{path}: styles must be written as [[styles]], once for each style.")
-    styles = tuple(_style(path, number, table) for number, table in enumerate(tables, start=1))
-    registry = Registry(path, base, styles)
-    _check_together(registry)
+    registry = Registry(path, base, read_styles(path, document))
+    check_together(registry)
     return registry
+
+
+def read_styles(path: Path, document: Mapping[str, Any]) -> tuple[StyleEntry, ...]:
+    """The [[styles]] of a file. Raises ConfigError."""
+    return tuple(_style(path, *numbered) for numbered in _tables(path, document, "styles"))
+
+
+def read_models(path: Path, document: Mapping[str, Any]) -> tuple[BaseEntry, ...]:
+    """The [[models]] of a file. Raises ConfigError."""
+    return tuple(
+        BaseEntry(**_common(path, f"[[models]] {number}", table, _BASE_KEYS))
+        for number, table in _tables(path, document, "models")
+    )
+
+
+def _tables(path: Path, document: Mapping[str, Any], key: str) -> Iterator[tuple[int, Any]]:
+    tables = document.get(key, [])
+    if not isinstance(tables, list):
+        raise ConfigError(f"{path}: {key} must be written as [[{key}]], once for each.")
+    return enumerate(tables, start=1)
 
 
 def _style(path: Path, number: int, table: Any) -> StyleEntry:
     where = f"[[styles]] {number}"
-    values = _common(path, where, table, _STYLE_KEYS)
+    values = _common(path, where, table, _STYLE_KEYS, _STYLE_CHOICES)
     rank = table["rank"]
     if type(rank) is not int or not 1 <= rank <= MAX_RANK:
         raise _refused(path, where, "rank", rank, f"a whole number from 1 to {MAX_RANK}")
     if values["name"] == "none":
         raise _refused(path, where, "name", "none", "another name: `none` means no style")
-    return StyleEntry(**values, base=_tag(path, where, "base", table["base"]), rank=rank)
+    strength = table.get("default_strength", DEFAULT_STRENGTH)
+    if type(strength) not in (int, float) or not 0 <= strength <= MAX_STRENGTH:
+        raise _refused(
+            path, where, "default_strength", strength, f"a number from 0.0 to {MAX_STRENGTH}"
+        )
+    trigger = table.get("trigger", "")
+    if not isinstance(trigger, str) or not is_trigger(trigger):
+        raise _refused(
+            path,
+            where,
+            "trigger",
+            trigger,
+            f"a text of at most {MAX_TRIGGER_CHARACTERS} characters",
+        )
+    return StyleEntry(
+        **values,
+        base=_tag(path, where, "base", table["base"]),
+        rank=rank,
+        default_strength=float(strength),
+        trigger=trigger,
+    )
 
 
-def _common(path: Path, where: str, table: Any, keys: tuple[str, ...]) -> dict[str, Any]:
+def is_trigger(text: str) -> bool:
+    """Whether a style may have these words."""
+    return len(text) <= MAX_TRIGGER_CHARACTERS and (not text or text.isprintable())
+
+
+def _common(
+    path: Path, where: str, table: Any, keys: tuple[str, ...], choices: tuple[str, ...] = ()
+) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise ConfigError(f"{path}: {where} must be a table with the keys {', '.join(keys)}.")
-    _check_keys(path, where, table, required=keys, allowed=keys)
+    _check_keys(path, where, table, required=keys, allowed=(*keys, *choices))
     name = _text(path, where, table, "name", _NAME, "1 to 32 of a-z, 0-9 and - (not at the ends)")
     source = table["source"]
     if not isinstance(source, str) or not source or "\0" in source:
@@ -167,7 +218,8 @@ def _refused(path: Path, where: str, key: str, value: object, allowed: str) -> C
     return ConfigError(f"{path}: {where} {key}={value!r} must be {allowed}.")
 
 
-def _check_together(registry: Registry) -> None:
+def check_together(registry: Registry) -> None:
+    """Names and tags are unique, and every style is for the base. Raises ConfigError."""
     seen: dict[tuple[str, str], str] = {}
     for number, style in enumerate(registry.styles, start=1):
         where = f"[[styles]] {number}"

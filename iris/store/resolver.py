@@ -67,7 +67,7 @@ def verify(registry: Registry, progress: Callable[[str], None]) -> Resolved:
 
 def status(registry: Registry) -> tuple[EntryStatus, ...]:
     """Whether each registered model is stored; never raises for one of them."""
-    return tuple(_status(entry) for entry in registry.entries)
+    return tuple(entry_status(entry) for entry in registry.entries)
 
 
 def check_base(folder: Path) -> dict[str, TensorInfo]:
@@ -126,7 +126,8 @@ def _differs(entry: Entry, stored: StoredModel, how: str) -> StoreError:
     )
 
 
-def _status(entry: Entry) -> EntryStatus:
+def entry_status(entry: Entry) -> EntryStatus:
+    """Whether the model is stored; never raises for what is wrong with it."""
     try:
         if bento.find(entry.tag) is None:
             return EntryStatus(entry, "missing", "run `iris models import`")

@@ -28,21 +28,14 @@ class TensorInfo:
     end: int
 
 
-def read_header(path: Path) -> dict[str, TensorInfo]:
+def read_header(path: Path, *, max_header_bytes: int = _MAX_HEADER_BYTES) -> dict[str, TensorInfo]:
     """Every tensor of the file, by name. Reads the header alone, whatever the size of the file.
 
     Raises:
-        StoreError: not a safetensors file, or one that was cut short.
+        StoreError: not a safetensors file, one that was cut short, or one with a larger header.
     """
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, _MAX_HEADER_BYTES):
-                raise StoreError(f"{path} is not a whole safetensors file. Fetch it again.")
-            raw = file.read(length)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be read ({error.strerror}).") from error
+    raw, size = _read_raw(path, max_header_bytes)
+    length = len(raw)
     try:
         header = json.loads(raw)
         header.pop("__metadata__", None)
@@ -60,6 +53,20 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
             "Fetch it again."
         )
     return tensors
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What the makers of the file wrote into its header, as far as it is texts.
+
+    Raises:
+        StoreError: not a safetensors file.
+    """
+    raw, _ = _read_raw(path, _MAX_HEADER_BYTES)
+    try:
+        metadata = json.loads(raw).get("__metadata__") or {}
+        return {key: value for key, value in metadata.items() if isinstance(value, str)}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise StoreError(f"{path} has no readable safetensors header. Fetch it again.") from error
 
 
 def read_headers(folder: Path) -> dict[str, TensorInfo]:
@@ -94,6 +101,24 @@ def is_finite(path: Path, tensor: TensorInfo) -> bool:
     if tensor.dtype == "BF16":  # numpy has no such type: infinite or NaN = all exponent bits set
         return not bool(np.any((values & 0x7F80) == 0x7F80))
     return bool(np.all(np.isfinite(values)))
+
+
+def _read_raw(path: Path, max_header_bytes: int) -> tuple[bytes, int]:
+    """The header as bytes, and the size of the file."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > size - 8:
+                raise StoreError(f"{path} is not a whole safetensors file. Fetch it again.")
+            if length > max_header_bytes:
+                raise StoreError(
+                    f"{path} has a header of {length} bytes; {max_header_bytes} are allowed here. "
+                    "It is not what it says it is."
+                )
+            return file.read(length), size
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error.strerror}).") from error
 
 
 def _tensor(fields: Any, data_start: int) -> TensorInfo:

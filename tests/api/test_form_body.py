@@ -149,8 +149,11 @@ BAD_PARTS = {
         [*scalar_parts(), IMAGE_PART, (disposition("user", "user.txt"), b"me")],
         "user",
     ),
-    "mask": ([*scalar_parts(), IMAGE_PART, (disposition("mask", "m.png"), PNG)], "mask"),
-    "mask as a scalar": ([*scalar_parts(), IMAGE_PART, (disposition("mask"), b"x")], "mask"),
+    "two masks": (
+        [*scalar_parts(), IMAGE_PART, *[(disposition("mask", "m.png"), PNG)] * 2],
+        "mask",
+    ),
+    "empty mask": ([*scalar_parts(), IMAGE_PART, (disposition("mask", "m.png"), b"")], "mask"),
     "no image": (scalar_parts(), "image"),
     "NUL": ([*scalar_parts(), IMAGE_PART, (disposition("user"), b"a\x00b")], "user"),
     "bad UTF-8": ([*scalar_parts(), IMAGE_PART, (disposition("user"), b"\xff")], "user"),
@@ -167,6 +170,15 @@ def test_a_part_that_does_not_belong_is_named(
 ) -> None:
     response = post_raw(front, form(*parts))
     assert_refused(front, dispatcher, response, 400, "invalid_request", param)
+
+
+@pytest.mark.parametrize("data", [PNG, b"x"])
+@pytest.mark.parametrize("head", [disposition("mask", "m.png"), disposition("mask")])
+def test_a_mask_is_a_file_whatever_it_is_called(
+    head: str, data: bytes, front: Front, dispatcher: FakeDispatcher
+) -> None:
+    response = post_raw(front, form(*scalar_parts(), IMAGE_PART, (head, data)))
+    assert_refused(front, dispatcher, response, 400, "invalid_image", "mask")
 
 
 BROKEN = {

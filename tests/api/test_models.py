@@ -14,9 +14,10 @@ def test_the_model_is_public_and_tells_its_limits_and_styles(front: Front) -> No
     assert isinstance(model["created"], int)
     assert model["modalities"] == {"input": ["text", "image"], "output": ["image"]}
     assert model["pricing_model"] == "per_image"
+    plain = {"default_strength": 0.6, "trigger": ""}
     assert model["styles"] == [
-        {"name": "dark", "version": "1.0.0", "description": "Moody, cinematic."},
-        {"name": "anime", "version": "2.0.0", "description": "Drawn."},
+        {"name": "dark", "version": "1.0.0", "description": "Moody, cinematic."} | plain,
+        {"name": "anime", "version": "2.0.0", "description": "Drawn."} | plain,
     ]
     assert model["base"] == {
         "name": "iris-mini",
@@ -28,7 +29,7 @@ def test_the_model_is_public_and_tells_its_limits_and_styles(front: Front) -> No
     assert (limits["prompt_characters"], limits["num_steps"], limits["images"]) == (2000, 50, 5)
     assert (limits["image_bytes"], limits["body_bytes"]) == (20_971_520, 52_428_800)
     assert limits["image_pixels"] == 50_000_000
-    assert model["capabilities"]["inpainting"] is False
+    assert model["capabilities"]["inpainting"] is True
 
 
 @pytest.mark.parametrize("name", ["gpt-image-1", "iris-mini", "Epithre-Iris", "epithre-iris%20"])

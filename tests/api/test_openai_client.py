@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from iris.errors import BackendBusy, BackendTimeout, BackendUnavailable
+from iris.jobs import EditJob
 from tests.api.fakes import LIVE_KEY, FakeDispatcher, picture_bytes
 
 
@@ -112,7 +113,7 @@ def test_a_bad_request_is_openais_own_exception_with_its_field(
         "invalid_request_error",
     )
     assert (error.request_id or "").startswith("req_")
-    with pytest.raises(openai.BadRequestError, match="mask"):
+    with pytest.raises(openai.BadRequestError, match="mask has no alpha channel"):
         client.images.edit(
             model="epithre-iris", image=picture_bytes(), mask=picture_bytes(), prompt="x"
         )
@@ -166,3 +167,14 @@ def test_the_client_retries_a_busy_engine_by_itself_and_gets_its_picture(
     patient = client.with_options(max_retries=1)
     response = patient.images.generate(model="epithre-iris", prompt="x", size="64x64")
     assert size_of(response) == (64, 64)
+
+
+def test_a_mask_says_what_is_edited(client: openai.OpenAI, dispatcher: FakeDispatcher) -> None:
+    mask = io.BytesIO()
+    Image.new("RGBA", (64, 48), (0, 0, 0, 0)).save(mask, "PNG")
+    client.images.edit(
+        model="epithre-iris", image=picture_bytes(), mask=mask.getvalue(), prompt="a cat there"
+    )
+    (job,) = dispatcher.jobs
+    assert isinstance(job, EditJob)
+    assert job.mask == b"\xff" * 64 * 48

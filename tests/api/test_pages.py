@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from iris.api.pages import Pages
 from iris.api.schemas import EditBody, GenerateBody
-from iris.catalog import Catalog, Style
+from iris.catalog import Catalog, Offer, Style
 from tests.api.fakes import Front
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -65,7 +65,7 @@ def test_the_home_page_shows_a_request_to_this_very_address(front: Front) -> Non
 
 def test_the_home_page_says_which_model_paints() -> None:
     catalog = Catalog("tiny", "2.1.0", "an untrained <model>", (Style("ink", "1.0.0", "d"),))
-    pages = Pages(catalog)
+    pages = Pages(Offer(catalog))
     request = Request({"type": "http", "headers": [(b"host", b"x")], "path": "/", "server": None})
     text = bytes(asyncio.run(pages.home(request)).body).decode()
     assert "tiny 2.1.0, an untrained &lt;model&gt;." in text
@@ -74,6 +74,6 @@ def test_the_home_page_says_which_model_paints() -> None:
 
 def test_a_style_cannot_put_markup_into_the_docs() -> None:
     style = Style("x", "1.0.0", "<script>alert(1)</script>")
-    pages = Pages(Catalog("b", "1.0.0", "d", (style,)))
+    pages = Pages(Offer(Catalog("b", "1.0.0", "d", (style,))))
     assert "<script>" not in pages._docs
     assert "&lt;script&gt;" in pages._docs

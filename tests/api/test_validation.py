@@ -124,7 +124,8 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("partial_images", 2),
     ("style", "vivid"),
     ("input_fidelity", "high"),
-    ("mask", "iVBORw0KGgo="),
+    ("mask", ""),
+    ("mask", 7),
     ("frobnicate", 1),
     ("__class__", "x"),
     ("__init__", {}),
@@ -313,7 +314,7 @@ def test_every_value_the_contract_allows_is_taken_by_both_routes(
     assert len(dispatcher.jobs) == 2
 
 
-@pytest.mark.parametrize("name", sorted(NULLABLE))
+@pytest.mark.parametrize("name", sorted(NULLABLE - {"mask"}))  # of edits alone
 def test_null_is_not_given_where_openais_clients_may_send_it(
     front: Front, dispatcher: FakeDispatcher, name: str
 ) -> None:

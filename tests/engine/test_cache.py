@@ -88,3 +88,10 @@ def test_many_threads_may_use_it_at_once():
     for thread in threads:
         thread.join(30)
     assert sum(cache._bytes.values()) <= 400
+
+
+def test_what_else_was_kept_is_let_go_of_with_it():
+    let_go = []
+    cache = Cache(100, lambda: let_go.append(True))
+    cache.clear()
+    assert let_go == [True]

@@ -76,7 +76,7 @@ def test_an_embedding_does_not_depend_on_the_prompts_beside_it(count, prompts):
 
 
 def test_prompts_that_would_round_otherwise_in_company_are_encoded_alone(fine, monkeypatch):
-    monkeypatch.setattr("iris.engine.conditioning.least_rows", lambda _: 10_000)
+    monkeypatch.setattr("iris.engine.conditioning.least_rows", lambda *_: 10_000)
     careful = PromptEncoder(fine[0])
     passes = []
     embed = careful._embed

@@ -1,29 +1,14 @@
 import shutil
+import weakref
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
 
-from iris.engine.lora import Adapter, GatedLinear, Styles, install_styles, read_adapters
+from iris.engine.lora import Adapter, install_styles, read_adapters
 from iris.errors import StoreError
 
 FILE = "pytorch_lora_weights.safetensors"
-
-
-@pytest.fixture
-def two_styles():
-    torch.manual_seed(0)
-    base = nn.Linear(6, 5)
-    adapters = {
-        0: Adapter(torch.randn(2, 6), torch.randn(5, 2), scale=0.5),
-        1: Adapter(torch.randn(3, 6), torch.randn(5, 3), scale=2.0),
-    }
-    return Styles(("dark", "anime")), base, adapters, GatedLinear(base, adapters)
-
-
-def strengths(styles, *wanted):
-    return styles.strengths(wanted, torch.device("cpu"))
 
 
 @pytest.fixture
@@ -33,46 +18,101 @@ def style(folders, tmp_path):
     return tmp_path / "dark", load_file(tmp_path / "dark" / FILE)
 
 
-@torch.no_grad()
-def test_an_open_gate_adds_the_styles_own_product(two_styles):
-    styles, base, adapters, layer = two_styles
-    x = torch.randn(7, 6)
-    for name, index in (("dark", 0), ("anime", 1)):
-        adapter = adapters[index]
-        added = 0.8 * adapter.scale * (x @ adapter.down.T) @ adapter.up.T
-        assert torch.allclose(layer(x, strengths(styles, (name, 0.8))), base(x) + added, atol=1e-5)
+@pytest.fixture
+def transformer(fine):
+    return fine[0].transformer
+
+
+@pytest.fixture
+def copies(folders, tmp_path):
+    """Ten folders that hold the same style."""
+    made = {f"style-{number}": tmp_path / str(number) for number in range(10)}
+    for folder in made.values():
+        shutil.copytree(folders["fine"] / "styles" / "dark", folder)
+    return made
 
 
 @torch.no_grad()
-def test_tokens_of_unlike_styles_share_a_pass(two_styles):
-    styles, base, _, layer = two_styles
-    x = torch.randn(3, 6)
-    together = layer(x, strengths(styles, ("dark", 0.4), (None, 0.8), ("anime", 1.5)))
-    alone = [
-        layer(x[:1], strengths(styles, ("dark", 0.4))),
-        base(x[1:2]),
-        layer(x[2:], strengths(styles, ("anime", 1.5))),
+def test_a_style_adds_its_own_product_by_its_strength_and_scale():
+    torch.manual_seed(0)
+    adapter = Adapter(torch.randn(2, 6), torch.randn(5, 2), scale=0.5)
+    x, y = torch.randn(7, 6), torch.randn(7, 5)
+    expected = y + 0.8 * 0.5 * (x @ adapter.down.T) @ adapter.up.T
+    adapter.add_to(y, x, 0.8)
+    assert torch.allclose(y, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "strength"), [(None, 0.8), ("dark", 0.0)])
+def test_what_changes_nothing_is_not_worn(fine, name, strength):
+    assert fine[1].wear(name, strength) is None
+
+
+def test_pictures_of_one_style_share_its_memory(transformer, copies):
+    styles = install_styles(transformer, copies)
+    one, other = styles.wear("style-0", 0.2), styles.wear("style-0", 1.0)
+    assert one.style is other.style
+    assert (one.strength, other.strength) == (0.2, 1.0)
+
+
+def test_what_lies_on_the_device_stays_within_the_budget(transformer, copies):
+    size = install_styles(transformer, copies).wear("style-0", 1.0).style.num_bytes
+    styles = install_styles(transformer, copies, kept_bytes=3 * size)
+    seen = [weakref.ref(styles.wear(name, 1.0).style) for name in copies]
+    assert [name for name, one in zip(copies, seen, strict=True) if one() is not None] == [
+        "style-7",
+        "style-8",
+        "style-9",
     ]
-    assert torch.allclose(together, torch.cat(alone), atol=1e-6)
 
 
-@torch.no_grad()
-@pytest.mark.parametrize("closed", [(None, 0.8), ("dark", 0.0)])
-def test_a_closed_gate_is_the_base_to_the_bit(two_styles, closed):
-    styles, base, _, layer = two_styles
-    x = torch.randn(7, 6)
-    layer(x, strengths(styles, ("dark", 1.5)))
-    assert strengths(styles, closed) is None
-    assert torch.equal(layer(x, strengths(styles, closed)), base(x))
+def test_the_style_asked_for_last_is_let_go_of_last(transformer, copies):
+    size = install_styles(transformer, copies).wear("style-0", 1.0).style.num_bytes
+    styles = install_styles(transformer, copies, kept_bytes=2 * size)
+    first = weakref.ref(styles.wear("style-0", 1.0).style)
+    second = weakref.ref(styles.wear("style-1", 1.0).style)
+    styles.wear("style-0", 1.0)
+    styles.wear("style-2", 1.0)
+    assert first() is not None
+    assert second() is None
 
 
-@torch.no_grad()
-def test_opening_and_closing_never_changes_the_weights(two_styles):
-    styles, base, _, layer = two_styles
-    before = base.weight.clone()
-    for i in range(50):
-        layer(torch.randn(2, 6), strengths(styles, (("dark", "anime")[i % 2], 1.5)))
-    assert torch.equal(base.weight, before)
+def test_a_style_in_use_is_not_loaded_twice_when_the_budget_has_let_go_of_it(transformer, copies):
+    styles = install_styles(transformer, copies, kept_bytes=0)
+    worn = styles.wear("style-0", 1.0)
+    styles.wear("style-1", 1.0)
+    assert styles.wear("style-0", 1.0).style is worn.style
+
+
+def test_a_picture_keeps_the_version_it_began_with(transformer, folders):
+    dark, anime = (folders["fine"] / "styles" / name for name in ("dark", "anime"))
+    styles = install_styles(transformer, {"mood": dark})
+    before = styles.wear("mood", 1.0)
+    kept = {layer: adapter.down.clone() for layer, adapter in before.style.adapters.items()}
+    styles.serve({"mood": anime, "new": dark})
+    after = styles.wear("mood", 1.0)
+    assert all(torch.equal(before.style.adapters[layer].down, kept[layer]) for layer in kept)
+    assert not any(torch.equal(after.style.adapters[layer].down, kept[layer]) for layer in kept)
+    assert styles.wear("new", 1.0).style is before.style
+    assert styles.names == {"mood", "new"}
+
+
+def test_one_style_that_does_not_fit_leaves_everything_as_it_was(transformer, folders, style):
+    folder, tensors = style
+    tensors.popitem()
+    save_file(tensors, folder / FILE)
+    styles = install_styles(transformer, {"dark": folders["fine"] / "styles" / "dark"})
+    with pytest.raises(StoreError):
+        styles.serve({"anime": folders["fine"] / "styles" / "anime", "broken": folder})
+    assert styles.names == {"dark"}
+
+
+def test_memory_is_given_back_when_it_is_asked_for(transformer, copies):
+    styles = install_styles(transformer, copies)
+    idle = weakref.ref(styles.wear("style-0", 1.0).style)
+    worn = styles.wear("style-1", 1.0)
+    styles.let_go()
+    assert idle() is None
+    assert styles.wear("style-1", 0.3).style is worn.style
 
 
 def test_every_pair_of_a_style_is_read(folders, style):
@@ -114,24 +154,28 @@ def test_a_pickle_is_never_loaded(style):
         read_adapters(folder)
 
 
-def test_a_style_for_a_layer_the_base_lacks_is_refused(style):
+def test_a_style_for_a_layer_the_base_lacks_is_refused(transformer, style):
     folder, tensors = style
     renamed = {key.replace("transformer_blocks.0", "transformer_blocks.9"): value
                for key, value in tensors.items()}  # fmt: skip
     save_file(renamed, folder / FILE)
-    transformer = nn.Module()
     with pytest.raises(StoreError, match="does not have"):
         install_styles(transformer, {"dark": folder})
 
 
-def test_a_style_for_another_width_is_refused(folders, fine, style):
+def test_a_style_for_another_width_is_refused(transformer, style):
     folder, tensors = style
     key = next(key for key in tensors if key.endswith("lora_A.weight"))
     tensors[key] = torch.zeros(4, 1 + tensors[key].shape[1])
     save_file(tensors, folder / FILE)
-    path = key.removeprefix("transformer.").removesuffix(".lora_A.weight")
-    parent = nn.Module()
-    layer = fine[0].transformer.get_submodule(path)
-    parent.get_submodule = lambda name: getattr(layer, "base", layer)
     with pytest.raises(StoreError, match="another base"):
-        install_styles(parent, {"dark": folder})
+        install_styles(transformer, {"dark": folder})
+
+
+def test_a_style_of_two_ranks_in_one_layer_is_refused(transformer, style):
+    folder, tensors = style
+    key = next(key for key in tensors if key.endswith("lora_A.weight"))
+    tensors[key] = tensors[key][:2]
+    save_file(tensors, folder / FILE)
+    with pytest.raises(StoreError, match="two ranks"):
+        install_styles(transformer, {"dark": folder})

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from diffusers import Flux2KleinPipeline
+from diffusers import Flux2KleinInpaintPipeline, Flux2KleinPipeline
 from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 from PIL import Image
 
@@ -201,3 +201,86 @@ def test_the_matrix_can_tell_pictures_apart(fine):
         fields = {"images": base.images, "num_inference_steps": 4} | change
         moved = np.abs(engine_picture(fine, a_job(**fields)) - before).max()
         assert moved > 20 * TOLERANCE, change
+
+
+@pytest.fixture(scope="module")
+def stock_inpainting(stock):
+    """stock_inpainting(name) -> the library's own pipeline for masks over the same parts."""
+
+    def load(name):
+        parts = stock(name).components
+        pipeline = Flux2KleinInpaintPipeline(**parts, is_distilled=False)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    return load
+
+
+def a_mask(width_px, height_px):
+    """A rough disc and a corner; edges everywhere between tokens."""
+    down, across = np.mgrid[:height_px, :width_px]
+    disc = (across - 0.4 * width_px) ** 2 + (down - 0.6 * height_px) ** 2 < 700
+    return 255 * (disc | (across + down > 0.85 * (width_px + height_px))).astype(np.uint8)
+
+
+MASKED = [
+    (size, style, steps, guidance, strength, more)
+    for i, (size, style, strength) in enumerate(
+        itertools.product([(64, 64), (128, 96)], STYLES[:2], (1.0, 0.5))
+    )
+    for steps, guidance, more in [((1, 4, 7)[i % 3], (1.0, 2.5)[i % 2], i % 2)]
+]
+
+
+@pytest.mark.parametrize("model", ["fine", "coarse"])
+@pytest.mark.parametrize(("size", "style", "steps", "guidance", "strength", "more"), MASKED)
+def test_an_edit_within_a_mask_is_the_stock_pipelines(
+    model, size, style, steps, guidance, strength, more, stock, stock_inpainting, request, parity
+):
+    """Inside the mask; outside, the stock pipeline gives the source as its autoencoder blurs it."""
+    ours = request.getfixturevalue(model)
+    width, height = size
+    source, mask = a_gradient(width, height), a_mask(width, height)
+    others = references(1) if more else ()
+    job = a_job(
+        width_px=width,
+        height_px=height,
+        images=(source, *others),
+        strength=None if more else strength,
+        mask=mask.tobytes(),
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        lora=style[0],
+        lora_strength=style[1],
+        seed=steps,
+    )
+    adapted = stock(model)
+    if style[0] is None:
+        adapted.disable_lora()
+    else:
+        adapted.enable_lora()
+        adapted.set_adapters([style[0]], [style[1]])
+    components = ours[0]
+    grid = Grid.covering(width, height, components.pixels_per_token)
+    mu = compute_empirical_mu(image_seq_len=grid.tokens, num_steps=steps)
+    first = unshift(adapted.scheduler.config, mu, 1.0 if more else strength)
+    expected = stock_inpainting(model)(
+        image=padded(source, components.pixels_per_token),
+        mask_image=Image.fromarray(mask),
+        image_reference=[padded(o, components.pixels_per_token) for o in others] or None,
+        prompt=job.prompt,
+        height=height,
+        width=width,
+        strength=1.0,
+        sigmas=np.linspace(first, first / steps, steps),
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        generator=torch.Generator("cpu").manual_seed(job.seed),
+        max_sequence_length=components.text_tokens,
+        text_encoder_out_layers=components.text_layers,
+        output_type="np",
+    ).images[0]
+    inside = mask > 127
+    difference = float(np.abs(engine_picture(ours, job) - expected)[inside].max())
+    parity.append(difference)
+    assert difference <= TOLERANCE

@@ -11,7 +11,7 @@ from PIL import Image
 from iris.images.fit import Exact, Within
 from iris.images.header import Unusable
 from iris.images.prescan import prescan
-from iris.images.raster import forbid_bombs, render
+from iris.images.raster import forbid_bombs, render, render_holes
 
 RED = (200, 30, 40)
 
@@ -299,3 +299,83 @@ def test_picture_data_that_stops_short_is_refused_by_the_decoder(files: Any) -> 
     short = whole[:33] + files.chunk(b"IDAT", whole[at : at + 2_000]) + files.chunk(b"IEND")
     with pytest.raises(OSError, match="truncated"):
         render(prescan(short), Exact(64, 48))
+
+
+def _mask(size: tuple[int, int] = (40, 32), hole: Any = (10, 8, 30, 24), alpha: int = 0) -> Any:
+    image = Image.new("RGBA", size, (0, 0, 0, 255))
+    if hole is not None:
+        image.paste((9, 9, 9, alpha), hole)
+    return image
+
+
+def _holes(data: bytes, width: int, height: int) -> Any:
+    pixels = render_holes(prescan(data), Exact(width, height))
+    return np.frombuffer(pixels.rgb, np.uint8).reshape(height, width, 3)[..., 0]
+
+
+def test_what_is_transparent_in_a_mask_is_a_hole(files: Any) -> None:
+    expected = np.zeros((32, 40), np.uint8)
+    expected[8:24, 10:30] = 255
+    assert (_holes(files.saved(_mask(), "PNG"), 40, 32) == expected).all()
+
+
+@pytest.mark.parametrize(("alpha", "is_hole"), [(0, True), (127, True), (128, False), (254, False)])
+def test_a_pixel_is_a_hole_when_half_of_it_is_transparent(
+    alpha: int, is_hole: bool, files: Any
+) -> None:
+    mask = _mask(alpha=alpha)
+    mask.putpixel((0, 0), (0, 0, 0, 0))
+    assert (_holes(files.saved(mask, "PNG"), 40, 32)[10, 20] == 255) == is_hole
+
+
+@pytest.mark.parametrize("scale", [0.5, 2, 3])
+def test_a_mask_is_scaled_with_its_image(scale: float, files: Any) -> None:
+    width, height = int(40 * scale), int(32 * scale)
+    holes = _holes(files.saved(_mask(), "PNG"), width, height)
+    assert holes[height // 2, width // 2] == 255
+    assert holes[0, 0] == holes[-1, -1] == 0
+    assert set(np.unique(holes)) == {0, 255}
+    assert (holes == 255).mean() == pytest.approx(1 / 4, abs=0.03)
+
+
+def test_a_mask_is_turned_upright_with_its_image(files: Any) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = files.saved(_mask((40, 32), (0, 0, 10, 32)), "PNG", exif=exif)
+    holes = _holes(data, 32, 40)
+    assert (holes[:10] == 255).all()
+    assert (holes[10:] == 0).all()
+
+
+@pytest.mark.parametrize("mode", ["LA", "P", "RGB"])
+def test_every_way_to_be_transparent_counts(mode: str, files: Any) -> None:
+    if mode == "LA":
+        data = files.saved(_mask().convert("LA"), "PNG")
+    elif mode == "P":
+        image = Image.new("P", (40, 32), 1)
+        image.paste(0, (10, 8, 30, 24))
+        image.putpalette([255, 0, 0, 0, 255, 0])
+        data = files.saved(image, "PNG", transparency=0)
+    else:
+        image = Image.new("RGB", (40, 32), (5, 6, 7))
+        image.paste((250, 0, 250), (10, 8, 30, 24))
+        data = files.saved(image, "PNG", transparency=(250, 0, 250))
+    assert (_holes(data, 40, 32) == 255).sum() == 20 * 16
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "reason"),
+    [
+        (Image.new("RGB", (40, 32)), "PNG", "no alpha channel"),
+        (Image.new("L", (40, 32)), "PNG", "no alpha channel"),
+        (_mask(hole=None), "PNG", "no transparent pixel"),
+        (Image.new("RGB", (40, 32)), "JPEG", "Send a PNG"),
+        (_mask(), "WEBP", "Send a PNG"),
+    ],
+)
+def test_what_is_no_mask_is_refused_with_the_reason(
+    image: Any, kind: str, reason: str, files: Any
+) -> None:
+    header = prescan(files.saved(image, kind))
+    with pytest.raises(Unusable, match=reason):
+        render_holes(header, Exact(40, 32))

@@ -17,6 +17,8 @@ from iris.engine.latents import (
     to_cells,
     to_tokens,
 )
+from iris.errors import StoreError
+from iris.training.adapter import adapt, read, write
 from training.attention import attention
 from training.autoencoder import build_vae, empty_vae
 from training.batches import Batches
@@ -37,7 +39,6 @@ from training.examples import (
 from training.lots import FREE, NAMES, lots_of, tie
 from training.refine_decoder import Imagination, Pair, Pool
 from training.text import TOKENS, Prompts, build_encoder, build_tokenizer
-from training.train_style import adapt, read, write
 from training.train_text import FIELDS, labels
 from training.transformer import (
     COORDINATES,
@@ -343,12 +344,12 @@ def test_a_style_is_gone_on_with_where_it_was_left(tmp_path):
     torch.manual_seed(4)
     first, second = build_transformer(), build_transformer()
     second.load_state_dict(first.state_dict())
-    targets = adapt(first, "dark")
+    targets = adapt(first, "dark", 4)
     for name, parameter in first.named_parameters():
         if "lora_B" in name:  # zero at the start, when a style does nothing yet
             parameter.data.normal_(std=0.05)
     write(first, "dark", targets, tmp_path)
-    adapt(second, "dark")
+    adapt(second, "dark", 4)
     read(second, "dark", tmp_path / "pytorch_lora_weights.safetensors")
     before, after = (get_peft_model_state_dict(m, adapter_name="dark") for m in (first, second))
     assert before.keys() == after.keys()
@@ -360,6 +361,6 @@ def test_an_adapter_of_another_model_is_refused(tmp_path):
     file = tmp_path / "other.safetensors"
     save_file({"transformer.unknown.lora_A.weight": torch.zeros(16, 4)}, file)
     model = build_transformer()
-    adapt(model, "dark")
-    with pytest.raises(ValueError, match="lacks"):
+    adapt(model, "dark", 4)
+    with pytest.raises(StoreError, match="lacks"):
         read(model, "dark", file)

@@ -21,7 +21,7 @@ from PIL import Image
 
 CHECKOUT = Path(__file__).parents[2]
 BENTOML = Path(sys.executable).with_name("bentoml")
-START_S = 90
+START_S = 300
 # The first key makes more pictures here than a key may that pays.
 NO_LIMITS = {
     "IRIS_KEY_RPM": "1000000",

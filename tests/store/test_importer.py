@@ -155,11 +155,11 @@ def test_a_style_that_does_not_fit_is_never_imported_though_its_hash_is_register
 def test_a_copy_that_differs_from_its_source_is_never_published(
     registry: Registry, bento_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def copy(source: Path, target: Path) -> None:
+    def copy(source: Path, target: Path, *, is_moved: bool) -> None:
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(source.read_bytes()[:-1])
 
-    monkeypatch.setattr("iris.store.bento._copy", copy)
+    monkeypatch.setattr("iris.store.bento._put", copy)
     with pytest.raises(StoreError, match="differs from its source"):
         ensure_registered(registry, _quiet)
     assert _is_empty(bento_home)
@@ -168,10 +168,10 @@ def test_a_copy_that_differs_from_its_source_is_never_published(
 def test_a_full_disk_is_an_error_that_names_the_store(
     registry: Registry, bento_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def copy(source: Path, target: Path) -> None:
+    def copy(source: Path, target: Path, *, is_moved: bool) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("iris.store.bento._copy", copy)
+    monkeypatch.setattr("iris.store.bento._put", copy)
     with pytest.raises(StoreError, match="No space left on device") as caught:
         ensure_registered(registry, _quiet)
     assert str(bento_home) in caught.value.message
@@ -253,12 +253,12 @@ _IMPORT_SLOWLY = (
     """
 import sys, time
 from iris.store import bento
-copy = bento._copy
-def slow(source, target):
-    copy(source, target)
+copy = bento._put
+def slow(source, target, **how):
+    copy(source, target, **how)
     print("copied", flush=True)
     time.sleep(60)
-bento._copy = slow
+bento._put = slow
 """
     + _IMPORT
 )

@@ -113,7 +113,7 @@ def test_half_a_pair_is_refused(refusal: Callable[..., str], half: str) -> None:
 
 def test_another_rank_than_the_registered_one_is_refused(refusal: Callable[..., str]) -> None:
     message = refusal(rank=3)
-    assert "rank 3 (A) and 3 (B), the registry says 2" in message
+    assert "has rank 3, the registry says 2" in message
 
 
 def test_ranks_that_disagree_within_a_pair_are_refused(refusal: Callable[..., str]) -> None:

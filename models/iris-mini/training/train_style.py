@@ -15,14 +15,12 @@ import time
 from pathlib import Path
 
 import torch
-from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
-from peft import LoraConfig
+from diffusers import Flux2Transformer2DModel
 from peft.tuners.lora import LoraLayer
-from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from iris.training.adapter import adapt, read, state_of, take, write
 from training.batches import Batches
 from training.devices import choose
 from training.export import settle
@@ -39,21 +37,6 @@ SAVE_EVERY = 120.0  # seconds
 TOKENS = {"cpu": 4800, "cuda": 32000}  # a batch
 
 
-def adapt(model: Flux2Transformer2DModel, name: str) -> list[str]:
-    """Add the adapter to every linear layer of the blocks; returns the layers' names."""
-    targets = sorted(
-        key
-        for key, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        and key.startswith(("transformer_blocks.", "single_transformer_blocks."))
-    )
-    model.requires_grad_(False)
-    model.add_adapter(
-        LoraConfig(r=RANK, lora_alpha=RANK, target_modules=targets), adapter_name=name
-    )
-    return targets
-
-
 def share_strength(model: nn.Module, name: str) -> Tensor:
     """Give all layers one strength, a tensor: set anew for each batch without recompiling."""
     strength = torch.ones((), device=next(model.parameters()).device)
@@ -61,30 +44,6 @@ def share_strength(model: nn.Module, name: str) -> Tensor:
         if isinstance(module, LoraLayer):
             module.scaling[name] = strength  # type: ignore[assignment]
     return strength
-
-
-def read(model: Flux2Transformer2DModel, name: str, file: Path) -> None:
-    """Take over an adapter that `write` saved."""
-    state = {key.removeprefix("transformer."): value for key, value in load_file(file).items()}
-    found = set_peft_model_state_dict(model, state, adapter_name=name)
-    if found.unexpected_keys:
-        raise ValueError(f"{file} has layers that the model lacks: {found.unexpected_keys[:3]}")
-
-
-def write(model: Flux2Transformer2DModel, name: str, targets: list[str], out: Path) -> None:
-    """Save the adapter as diffusers does, in bf16 and with settled metadata."""
-    metadata = model.peft_config[name].to_dict()
-    metadata["target_modules"] = targets  # peft keeps a set, whose order changes from run to run
-    state = get_peft_model_state_dict(model, adapter_name=name)
-    out.mkdir(parents=True, exist_ok=True)
-    Flux2KleinPipeline.save_lora_weights(
-        save_directory=out,
-        transformer_lora_layers={
-            key: value.to(torch.bfloat16).contiguous() for key, value in state.items()
-        },
-        transformer_lora_adapter_metadata=metadata,
-    )
-    settle(out / "pytorch_lora_weights.safetensors")
 
 
 def main() -> None:
@@ -109,13 +68,13 @@ def main() -> None:
     model = Flux2Transformer2DModel.from_pretrained(
         options.base / "transformer", use_safetensors=True, dtype=torch.float32
     ).to(device)
-    targets = adapt(model, options.name)
+    targets = adapt(model, options.name, RANK)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trained, RATE, betas=(0.9, 0.98), weight_decay=0.0)
     steps = 0
     if state_file.exists():
         state = torch.load(state_file, map_location=device, weights_only=True)
-        set_peft_model_state_dict(model, state["adapter"], adapter_name=options.name)
+        take(model, options.name, state["adapter"])
         optimiser.load_state_dict(state["optimiser"])
         steps = state["steps"]
     elif not options.fresh and (trained_before := style_file(options.name)).exists():
@@ -130,7 +89,7 @@ def main() -> None:
         compile_blocks(model)
 
     def save() -> None:
-        adapter = get_peft_model_state_dict(model, adapter_name=options.name)
+        adapter = state_of(model, options.name)
         state = {"adapter": adapter, "optimiser": optimiser.state_dict(), "steps": steps}
         torch.save(state, state_file.with_suffix(".partial"))
         state_file.with_suffix(".partial").rename(state_file)
@@ -158,7 +117,7 @@ def main() -> None:
             save()
             saved_at = time.monotonic()
     save()
-    write(model, options.name, targets, options.out / options.name)
+    settle(write(model, options.name, targets, options.out / options.name))
 
 
 if __name__ == "__main__":

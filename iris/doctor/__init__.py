@@ -1,0 +1,1 @@
+"""`iris doctor`: what this machine will run, how fast, and what to change."""

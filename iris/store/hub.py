@@ -1,0 +1,230 @@
+"""Fetching from a Hugging Face hub: models into a folder of the store's file system, and styles.
+
+Only safetensors and the JSON and text around them are fetched; a repository's code never is.
+A download that was broken off goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from iris.errors import StoreError
+from iris.store import bento
+from iris.store.digest import ALLOWED_NAMES, ALLOWED_SUFFIXES
+
+if TYPE_CHECKING:
+    pass
+
+PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
+INDEX = "model_index.json"
+_BESIDE = re.compile(rf"{INDEX}|iris\.json|LICENSE(\.\w+)?|NOTICE|README\.md")
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_SPARE_BYTES = 1 << 30  # that stay free
+
+
+@dataclass(frozen=True, slots=True)
+class HubModel:
+    """A published model that can be pulled by name."""
+
+    name: str
+    repository: str
+    revision: str  # what is asked for the first time; then the commit it was is kept
+    licence: str
+    description: str
+
+
+# The base models of this architecture that are published under a licence that lets them be served.
+KNOWN = {
+    model.name: model
+    for model in (
+        HubModel(
+            "klein-4b",
+            "black-forest-labs/FLUX.2-klein-4B",
+            "main",
+            "Apache-2.0",
+            "FLUX.2 [klein] 4B by Black Forest Labs, distilled to four steps: pictures and edits",
+        ),
+        HubModel(
+            "klein-base-4b",
+            "black-forest-labs/FLUX.2-klein-base-4B",
+            "main",
+            "Apache-2.0",
+            "FLUX.2 [klein] 4B Base by Black Forest Labs, not distilled: styles are trained on it",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A repository's files in a folder, at one commit."""
+
+    folder: Path
+    commit: str
+
+
+def is_model_file(path: str) -> bool:
+    """Whether the engine loads this file of a pipeline's folder, or its licence is in it."""
+    folder, _, name = path.rpartition("/")
+    if not folder:
+        return _BESIDE.fullmatch(name) is not None
+    is_kind = Path(name).suffix in ALLOWED_SUFFIXES or name in ALLOWED_NAMES
+    return folder.split("/")[0] in PARTS and is_kind
+
+
+def fetch_model(
+    model: HubModel, revision: str, progress: Callable[[str], None], endpoint: str | None = None
+) -> Fetched:
+    """Download the files of the model that are loaded, with a progress bar.
+
+    revision: a branch, tag or commit. endpoint: the hub, huggingface.co or HF_ENDPOINT by default.
+
+    Raises:
+        StoreError: the hub cannot be reached or refuses, the repository is no such model, or the
+            disk is too small.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    api = HfApi(endpoint=endpoint)
+    with _told(model.repository):
+        info = api.model_info(model.repository, revision=revision, files_metadata=True)
+    commit = info.sha or ""
+    if _COMMIT.fullmatch(commit) is None:
+        raise StoreError(f"{model.repository} has no commit {revision}.")
+    sizes = {
+        file.rfilename: file.size or 0
+        for file in info.siblings or ()
+        if is_model_file(file.rfilename)
+    }
+    check_complete(model.repository, sizes)
+    folder = bento.staging_home() / f"iris-pull-{model.name}-{commit[:12]}"
+    _check_room(folder, sizes)
+    progress(
+        f"pulling {model.repository} at {commit}: {len(sizes)} files, "
+        f"{sum(sizes.values()) / 1e9:.2f} GB, licence {model.licence}"
+    )
+    with _told(model.repository):
+        snapshot_download(
+            model.repository,
+            revision=commit,
+            local_dir=folder,
+            allow_patterns=sorted(sizes),
+            endpoint=endpoint,
+        )
+    for path, size in sizes.items():
+        found = folder / path
+        if not found.is_file() or found.stat().st_size != size:
+            raise StoreError(f"{path} did not arrive whole. Run the same command again.")
+    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub client's notes
+    return Fetched(folder, commit)
+
+
+def fetch_style(name: str, progress: Callable[[str], None], endpoint: str | None = None) -> Path:
+    """Download a style: OWNER/REPOSITORY, or OWNER/REPOSITORY/FILE where it has several.
+
+    Raises:
+        StoreError: the hub cannot be reached or refuses, or it is not clear which file is meant.
+    """
+    from huggingface_hub import HfApi, hf_hub_download
+
+    owner, _, rest = name.partition("/")
+    repository, _, file = rest.partition("/")
+    repository = f"{owner}/{repository}"
+    if _REPOSITORY.fullmatch(repository) is None:
+        raise StoreError(
+            f"{name} is neither a file here nor OWNER/REPOSITORY or OWNER/REPOSITORY/FILE on a hub."
+        )
+    api = HfApi(endpoint=endpoint)
+    with _told(repository):
+        files = api.list_repo_files(repository)
+    weights = [path for path in files if path.endswith(".safetensors")]
+    if not file:
+        if len(weights) != 1:
+            listed = ", ".join(weights[:10]) or "none"
+            raise StoreError(
+                f"{repository} has {len(weights)} safetensors files ({listed}). Name one: "
+                f"{repository}/FILE."
+            )
+        file = weights[0]
+    elif file not in weights:
+        raise StoreError(f"{repository} has no safetensors file {file}.")
+    progress(f"pulling {file} of {repository}")
+    with _told(repository):
+        path = Path(hf_hub_download(repository, file, endpoint=endpoint))
+        if "adapter_config.json" in files and "/" not in file:
+            hf_hub_download(repository, "adapter_config.json", endpoint=endpoint)
+    return path
+
+
+def check_complete(source: str, paths: Iterable[str]) -> None:
+    """Whether these files make a pipeline with safetensors weights.
+
+    Raises:
+        StoreError: names what is missing.
+    """
+    present = list(paths)
+    if INDEX not in present:
+        raise StoreError(f"{source} has no {INDEX}: it is no pipeline in the diffusers layout.")
+    for part in PARTS:
+        inside = [path for path in present if path.startswith(f"{part}/")]
+        if not inside:
+            raise StoreError(f"{source} has no {part}/: it is no whole FLUX.2-klein pipeline.")
+        needs_weights = part in ("text_encoder", "transformer", "vae")
+        if needs_weights and not any(path.endswith(".safetensors") for path in inside):
+            raise StoreError(
+                f"{source} has no safetensors weights in {part}/; other formats are not loaded, "
+                "because loading them can run code."
+            )
+
+
+def _check_room(folder: Path, sizes: dict[str, int]) -> None:
+    there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    needed = sum(sizes.values()) - there + _SPARE_BYTES
+    free = shutil.disk_usage(folder.parent).free
+    if needed > free:
+        raise StoreError(
+            f"The download needs {needed / 1e9:.1f} GB below {folder.parent}, and {free / 1e9:.1f} "
+            "are free. Make room, or set BENTOML_HOME to a folder on a larger disk."
+        )
+
+
+@contextmanager
+def _told(repository: str) -> Iterator[None]:
+    """Tells what a hub's refusal means, in the place of its client's own errors."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        yield
+    except GatedRepoError as error:
+        why = "asks for its terms to be accepted: do so on its page, then `hf auth login`"
+        raise _refused(repository, why) from error
+    except RepositoryNotFoundError as error:
+        why = "is not there, or is private: check the name, or `hf auth login`"
+        raise _refused(repository, why) from error
+    except RevisionNotFoundError as error:
+        raise _refused(repository, "has no such revision") from error
+    except HfHubHTTPError as error:
+        raise _refused(repository, "was refused by the hub; try again later") from error
+    except Exception as error:  # of the client, of httpx, of the disk
+        disk = error.strerror if isinstance(error, OSError) else None
+        why = disk or type(error).__name__
+        raise _refused(
+            repository,
+            f"cannot be fetched ({why}). Without a network, copy it here and name its path",
+        ) from error
+
+
+def _refused(repository: str, why: str) -> StoreError:
+    return StoreError(f"{repository} {why}. What was fetched is kept.")

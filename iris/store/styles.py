@@ -1,0 +1,168 @@
+"""Styles that an operator adds: checked, brought to one form, stored under a version, served."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from iris.errors import ConfigError, StoreError
+from iris.store import bento
+from iris.store.additions import changing, load_additions
+from iris.store.digest import folder_sha256
+from iris.store.importer import Progress, ensure_registered, import_entry
+from iris.store.lora import WEIGHTS_FILE
+from iris.store.lora_convert import Scaling, convert, scaling_of
+from iris.store.registry import MAX_STRENGTH, Registry, StyleEntry, is_trigger
+from iris.store.resolver import check_base
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
+_PEFT_WEIGHTS, _PEFT_SETTINGS = "adapter_model.safetensors", "adapter_config.json"
+_MAX_SETTINGS_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """A style as its operator wants it."""
+
+    name: str
+    default_strength: float
+    trigger: str
+    description: str
+
+
+def check_wish(wish: Wish) -> None:
+    """
+    Raises:
+        ConfigError: names what is not allowed.
+    """
+    if _NAME.fullmatch(wish.name) is None or wish.name == "none":
+        raise ConfigError(
+            f"{wish.name!r} is no name for a style. Use 1 to 32 of a-z, 0-9 and - (not at the "
+            "ends); `none` means no style."
+        )
+    if not 0.0 <= wish.default_strength <= MAX_STRENGTH:
+        raise ConfigError(
+            f"--default-strength {wish.default_strength} must be from 0.0 to {MAX_STRENGTH}."
+        )
+    if not is_trigger(wish.trigger):
+        raise ConfigError("--trigger must be at most 200 printable characters in one line.")
+    if not 0 < len(wish.description.strip()) <= 500:
+        raise ConfigError("--description must be 1 to 500 characters.")
+
+
+def add_style(
+    wish: Wish, source: Path, registry: Registry, home: Path, progress: Progress
+) -> StyleEntry:
+    """Store the LoRA in `source` as the next version of the style, and serve it from now on.
+
+    source: a safetensors file, or a folder with one (and PEFT's settings, if it has them).
+    registry: what is served; the style is for its base. The same LoRA with the same settings again
+    changes nothing.
+
+    Raises:
+        ConfigError: the wish is not allowed, or the additions cannot be written.
+        StoreError: the LoRA cannot be used; says why.
+    """
+    check_wish(wish)
+    base = bento.find(registry.base.tag)
+    if base is None:
+        ensure_registered(registry, progress)
+        base = bento.find(registry.base.tag)
+        if base is None:
+            raise StoreError(f"{registry.base.tag} is not in the Bento model store.")
+    file, scaling = _source(source)
+    folder = Path(tempfile.mkdtemp(prefix="iris-style-", dir=bento.staging_home()))
+    try:
+        found = convert(file, folder / WEIGHTS_FILE, check_base(base.path), scaling)
+        entry = StyleEntry(
+            name=wish.name,
+            tag=f"{_model_name(wish.name)}:0",
+            source=folder,
+            sha256=folder_sha256(folder),
+            description=wish.description.strip(),
+            base=registry.base.tag,
+            rank=found.rank,
+            default_strength=wish.default_strength,
+            trigger=wish.trigger,
+        )
+        progress(f"{file.name}: rank {found.rank}, {found.num_modules} layers, for {entry.base}")
+        with changing(home) as additions:
+            stored = _stored(entry, registry, progress)
+            additions[0] = additions[0].with_style(stored)
+        return stored
+    finally:
+        shutil.rmtree(folder)
+
+
+def remove_style(name: str, registry: Registry, home: Path) -> None:
+    """Serve the added style no longer; its versions stay in the store.
+
+    Raises:
+        ConfigError: no such style was added for the base.
+    """
+    base = registry.base.tag
+    added = [style.name for style in load_additions(home).styles if style.base == base]
+    if name not in added:
+        raise ConfigError(
+            f"No style {name!r} was added for {base}. Added are: {', '.join(added) or 'none'}."
+        )
+    with changing(home) as additions:
+        additions[0] = additions[0].without_style(name, base)
+
+
+def _stored(entry: StyleEntry, registry: Registry, progress: Progress) -> StyleEntry:
+    """The entry under the version that holds it: the one that is served, or a new one."""
+    name = _model_name(entry.name)
+    for style in _served(registry, entry.name):
+        same = replace(entry, tag=style.tag, source=style.source)
+        if same == style and bento.find(style.tag) is not None:
+            progress(f"{style.tag} is the same")
+            return style
+    numbers = [int(version) for version in bento.versions_of(name) if version.isdecimal()]
+    new = replace(entry, tag=f"{name}:{max(numbers, default=0) + 1}")
+    import_entry(new, registry, progress)
+    stored = bento.find(new.tag)
+    if stored is None:
+        raise StoreError(f"{new.tag} was stored and is gone. Add it again.")
+    return replace(new, source=stored.path)
+
+
+def _served(registry: Registry, name: str) -> tuple[StyleEntry, ...]:
+    """The served style of that name, if there is one."""
+    return tuple(style for style in registry.styles if style.name == name)
+
+
+def _model_name(name: str) -> str:
+    return f"epithre-iris-lora-{name}"
+
+
+def _source(source: Path) -> tuple[Path, Scaling]:
+    """The file with the weights, and what is said beside it of their scale."""
+    if not source.exists():
+        raise StoreError(f"{source} is not there. Name a safetensors file, or a folder with one.")
+    if not source.is_dir():
+        return source, _scaling_beside(source)
+    found = sorted(source.glob("*.safetensors"))
+    if len(found) != 1:
+        names = ", ".join(file.name for file in found) or "no safetensors file"
+        raise StoreError(f"{source} holds {names}. Name the one file that is the style.")
+    return found[0], _scaling_beside(found[0])
+
+
+def _scaling_beside(file: Path) -> Scaling:
+    settings = file.with_name(_PEFT_SETTINGS)
+    if file.name != _PEFT_WEIGHTS or not settings.is_file():
+        return Scaling()
+    try:
+        if settings.stat().st_size > _MAX_SETTINGS_BYTES:
+            raise ValueError("too large")
+        return scaling_of(json.loads(settings.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise StoreError(
+            f"{settings} cannot be read as PEFT's settings, which say what the style is scaled by. "
+            "Fetch it again, or take the weights alone to another folder."
+        ) from error

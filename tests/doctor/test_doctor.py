@@ -1,0 +1,123 @@
+"""What is told of a machine, and that nothing is changed by looking."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from iris.accounts.db import Database
+from iris.accounts.state import state_of
+from iris.cli import main
+from iris.config import Settings
+from iris.doctor.machine import look_at_machine
+from iris.doctor.models import look_at_models
+from iris.doctor.surroundings import look_around
+from iris.doctor.torch_facts import Gpu, TorchFacts, read_facts
+from iris.errors import ConfigError
+
+GIB = 1 << 30
+CPU = TorchFacts("2.13.0", None, "cpu", "float32", 5e10, ())
+
+
+def with_gpu(free_gib: float, capability: tuple[int, int] = (8, 9)) -> TorchFacts:
+    gpu = Gpu("NVIDIA X", capability, int(free_gib * GIB), 24 * GIB)
+    return TorchFacts("2.13.0", "13.0", "cuda", "bfloat16", 1e14, (gpu,))
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "bentoml"))
+    return Settings.from_env({"IRIS_HOME": str(tmp_path / "home"), "IRIS_METRICS_BIND": ""})
+
+
+def test_a_machine_without_a_gpu_paints_on_its_processor(settings: Settings) -> None:
+    found = list(look_at_machine(settings, CPU))
+    assert {finding.level for finding in found} <= {"ok", "note"}
+
+
+def test_a_gpu_that_was_asked_for_and_is_not_there_stops(tmp_path: Path) -> None:
+    env = {"IRIS_HOME": str(tmp_path), "IRIS_DEVICE": "cuda"}
+    found = list(look_at_machine(Settings.from_env(env), CPU))
+    assert [finding.subject for finding in found if finding.level == "stop"] == ["GPU"]
+
+
+def test_a_torch_that_cannot_be_used_stops(settings: Settings) -> None:
+    last = list(look_at_machine(settings, "torch cannot be used: no module"))[-1]
+    assert (last.level, last.subject) == ("stop", "torch")
+
+
+@pytest.mark.parametrize(("free_gib", "level"), [(20, "ok"), (0.5, "stop")])
+def test_the_model_is_held_against_the_gpus_memory(
+    free_gib: float, level: str, settings: Settings
+) -> None:
+    found = [f for f in look_at_models(settings, with_gpu(free_gib)) if f.subject == "iris-mini"]
+    assert [finding.level for finding in found] == [level]
+    assert "GiB" in found[0].found
+
+
+def test_speed_is_told_from_what_was_measured(settings: Settings) -> None:
+    slow, fast = (
+        next(f for f in look_at_models(settings, facts) if f.subject == "speed").found
+        for facts in (CPU, with_gpu(20))
+    )
+    assert "at least" in slow
+    assert slow != fast
+
+
+def test_an_address_that_is_taken_is_told(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        found = {f.subject: f for f in look_around(settings, "127.0.0.1", port)}
+    assert found["port"].level == "note"
+
+
+def test_looking_makes_no_database(settings: Settings) -> None:
+    found = {f.subject: f for f in look_around(settings, "127.0.0.1", 0)}
+    assert "is made at the first start" in found["database"].found
+    assert not settings.home.exists()
+
+
+def test_a_database_is_told_by_its_state(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'iris.db'}"
+    Database(url).close()
+    assert state_of(url).endswith("up to date")
+    (tmp_path / "other.db").write_bytes(b"no database at all, but long enough to be one" * 30)
+    with pytest.raises(ConfigError, match="cannot be used"):
+        state_of(f"sqlite:///{tmp_path / 'other.db'}")
+    with pytest.raises(ConfigError) as refused:
+        state_of("postgresql://iris:secret@127.0.0.1:9/iris")
+    assert "secret" not in refused.value.message
+
+
+def test_the_facts_of_torch_are_read() -> None:
+    found = read_facts(
+        {
+            "version": "2.13.0",
+            "cuda": "13.0",
+            "device": "cuda",
+            "dtype": "bfloat16",
+            "flops": 1.0,
+            "gpus": [{"name": "X", "capability": [9, 0], "free": 1, "total": 2}],
+        }
+    )
+    assert found.gpus[0].has_fp8
+    assert not Gpu("Y", (8, 6), 1, 2).has_fp8
+
+
+def test_the_command_ends_with_one_where_something_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for key, value in {"IRIS_HOME": str(tmp_path), "IRIS_METRICS_BIND": ""}.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "bentoml"))
+    monkeypatch.setattr("iris.doctor.torch_facts.ask_torch", lambda device: CPU)
+    assert main(["doctor"]) == 0
+    assert "[ ok ] torch: 2.13.0" in capsys.readouterr().out
+    monkeypatch.setenv("IRIS_MODEL", "klein-4b")
+    assert main(["doctor", "--json"]) == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (stop,) = [line for line in lines if line["level"] == "stop"]
+    assert "IRIS_MODEL" in stop["found"]
