@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean, quantiles
 
 from iris.engine.cost import CostModel, Line, Pace
-from iris.engine.scheduler import Scheduler, Work
+from iris.engine.scheduler import Scheduler, Stage, Work
 
 PREVIEW_PX = 768 * 768
 TEXT_TOKENS = 512
@@ -124,14 +124,15 @@ def simulate(cost: CostModel, load: float, num_pictures: int, seed: int = 1) -> 
                 asked[ticket_id] = (next_s, kind)
             else:
                 outcome.num_refused += 1
-        decoded = scheduler.next_decode(now_s)
-        works = scheduler.next_round(now_s)
+        may_decode = scheduler.may_run(Stage.DECODE, now_s)
+        decoded = scheduler.next_decode(now_s) if may_decode else None
+        works = scheduler.next_round(now_s) if scheduler.may_run(Stage.STEP, now_s) else []
         now_s += cost.step.predict_s(sum(work.tokens for work in works)) if works else 0.0
         if works:
             scheduler.took_a_step(works, now_s)
         if decoded is not None:
             now_s += cost.decode.predict_s(decoded.pixels)
-            scheduler.decoded(decoded, now_s)
+            scheduler.decoded_a_piece(decoded, 1, now_s)
             scheduler.remove(decoded.ticket_id)
             asked_s, kind = asked.pop(decoded.ticket_id)
             if kind is PREVIEW:
