@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from iris.training.adapter import adapt, read, state_of, take, write
 from training.batches import Batches
-from training.devices import choose
+from training.devices import COMPILED, choose
 from training.export import settle
 from training.folders import EXAMPLES, NEXT, RUNS, style_file, weights_folder
 from training.text import load_prompts
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help=COMPILED)
     parser.add_argument("--fresh", action="store_true", help="start from nothing")
     options = parser.parse_args()
     device = choose(options.device)
@@ -85,7 +85,8 @@ def main() -> None:
     tokens = options.tokens or TOKENS[device.type]
     batches = Batches(folder, prompts, tokens, options.seed + steps)
     taught = Taught(model).to(device)
-    if options.compile:
+    is_compiled = device.type == "cpu" if options.compile is None else options.compile
+    if is_compiled:
         compile_blocks(model)
 
     def save() -> None:

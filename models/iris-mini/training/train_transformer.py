@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from training.batches import Batch, Batches
-from training.devices import choose
+from training.devices import COMPILED, choose
 from training.examples import MOODS, MOST
 from training.folders import EXAMPLES, RUNS, text_folder, weights_folder
 from training.text import load_prompts
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help=COMPILED)
     parser.add_argument("--fresh", action="store_true", help="start from random weights")
     options = parser.parse_args()
     device = choose(options.device)
@@ -157,7 +157,8 @@ def main() -> None:
         ema.load_state_dict(model.state_dict())
     prompts = load_prompts(text_folder(), device)
     batches = Batches(EXAMPLES / "plain", prompts, tokens, options.seed + steps)
-    if options.compile:
+    is_compiled = device.type == "cpu" if options.compile is None else options.compile
+    if is_compiled:
         compile_blocks(model)
 
     def save() -> None:
