@@ -3,10 +3,14 @@
 The file is also where the process notes what it has delivered, before the database knows. Such a
 note survives the death of the process, though not of the host, and costs microseconds; whoever
 finds the file unlocked takes the money of what is noted and gives back the rest.
+
+It begins with a mark. A line of "?" and a note says what is handed over next; it counts if the mark
+says that it was, and is followed by the note alone, so that the mark is free for the next one.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -21,6 +25,7 @@ from sqlalchemy import BigInteger, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from iris.accounts.db import Base
+from iris.accounts.mark import SIZE, Mark, SendByte, is_marked
 from iris.accounts.usage import Delivery
 from iris.errors import ConfigError
 
@@ -55,6 +60,8 @@ class Lease:
             flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND
             self._file = os.open(incoming, flags, 0o600)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.write(self._file, bytes(SIZE))
+            self._mark = Mark(self._file)
             incoming.rename(self._path)  # seen by others from here on, locked already
         except OSError as error:
             raise ConfigError(
@@ -65,32 +72,44 @@ class Lease:
         self._lock = threading.Lock()
 
     def note(
-        self, hold_id: str, delivery: Delivery, let_go: Callable[[], None] | None = None
+        self, hold_id: str, delivery: Delivery, let_go: Callable[[SendByte], None] | None = None
     ) -> None:
-        """Write down that the picture was handed over. Raises OSError: the disk is full.
+        """Write down that the picture was handed over.
 
-        let_go: called right before, with nothing left to do in between but to write.
+        let_go: hands it over, by sending its last byte with the function that it is given. What it
+            raises is raised here, and nothing was handed over.
+
+        Raises:
+            OSError: the disk is full, and nothing was handed over.
         """
-        note = json.dumps({"hold_id": hold_id, **asdict(delivery)})
-        line = f"\n{note}\n".encode()  # on a line of its own, also after one that was cut off
+        note = json.dumps({"hold_id": hold_id, **asdict(delivery)}).encode()
         with self._lock:
             self._noted.add(hold_id)
             if let_go is not None:
-                let_go()
-            os.write(self._file, line)
+                self._mark.reset()
+                self._write(b"?" + note)
+                let_go(self._mark.send)
+            self._write(note)
 
     def forget(self, hold_id: str) -> None:
         """The database knows of it now."""
         with self._lock:
             self._noted.discard(hold_id)
             if not self._noted and os.fstat(self._file).st_size > MAX_NOTES_BYTES:
-                os.ftruncate(self._file, 0)
+                self._mark.reset()
+                os.ftruncate(self._file, SIZE)
 
     def close(self, *, is_settled: bool) -> None:
         """Let go; the file stays for the next process where something is not settled."""
         if is_settled:
             self._path.unlink(missing_ok=True)
+        self._mark.close()
         os.close(self._file)
+
+    def _write(self, line: bytes) -> None:
+        """On a line of its own, also after one that was cut off."""
+        if os.write(self._file, b"\n" + line + b"\n") != len(line) + 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +151,17 @@ def dead_leases(home: Path) -> Iterator[list[DeadLease]]:
 
 
 def _read_notes(path: Path) -> dict[str, Delivery]:
+    content = path.read_bytes()
+    lines = content.splitlines()
+    announced = [line for line in lines if line.startswith(b"?")]
+    if announced and is_marked(content):
+        lines.append(announced[-1][1:])
     noted: dict[str, Delivery] = {}
-    for line in filter(None, path.read_bytes().splitlines()):
+    for line in filter(None, lines):
         try:
             fields = json.loads(line)
         except ValueError:
-            continue  # the end of a line that a full disk or a lost host cut off
+            continue  # announced; the mark; what a full disk or a lost host cut off
         hold_id = fields.pop("hold_id")
         noted[hold_id] = Delivery(**fields)
     return noted

@@ -13,6 +13,7 @@ from typing import cast
 from iris.accounts.db import Database
 from iris.accounts.holds import Capture, Hold, Refused, Reserve, Void
 from iris.accounts.lease import Lease
+from iris.accounts.mark import SendByte
 from iris.accounts.outcomes import Claim, Mine, Outcome, Standing, claim_outcome, give_up_outcome
 from iris.accounts.posting import Result
 from iris.accounts.recovery import Watch, recover
@@ -61,13 +62,14 @@ class Ledger:
             raise
 
     def note_delivered(
-        self, hold: Hold, delivery: Delivery, let_go: Callable[[], None] | None = None
+        self, hold: Hold, delivery: Delivery, let_go: Callable[[SendByte], None] | None = None
     ) -> None:
         """Write down, cheaply, that the picture was handed over; `capture` has to follow.
 
         From here on the death of the process does not make the picture free.
 
-        let_go: hands it over for good; called in the last moment before it is written down.
+        let_go: hands it over for good, by sending its last byte with the function that it is given:
+            sent and written down are one thing then.
         """
         self._lease.note(hold.id, delivery, let_go)
 

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from iris.accounts.holds import Hold, Refused
 from iris.accounts.ledger import Ledger
+from iris.accounts.mark import SendByte
 from iris.accounts.outcomes import Claim, Outcome
 from iris.accounts.usage import Delivery
 from iris.api.line import Line
@@ -72,10 +73,10 @@ class Charge:
                 "`Idempotency-Key`: it costs nothing more."
             )
 
-    def note(self, delivery: Delivery, let_go: Callable[[], None] | None) -> None:
+    def note(self, delivery: Delivery, let_go: Callable[[SendByte], None] | None) -> None:
         """Hand the end of the reply over and write that down, in case the process dies now.
 
-        Raises OSError: the system did not take the end, so nothing is written down.
+        Raises OSError: the system did not take the end, or not the note; the end is still here.
         """
         self._ledger.note_delivered(self._hold, delivery, let_go)
 
@@ -105,23 +106,28 @@ class PaidReply:
         with keeping_back(scope) as line:
             await self._response(scope, receive, send)
             is_whole = await was_handed_over(scope)
-            if is_whole:
+            if is_whole and line:
                 is_whole = await self._let_go(scope, line)
+            elif is_whole:
+                with suppress(OSError):  # a full disk; the money is taken in the next step
+                    self._charge.note(self._delivery, None)
         if is_whole:
             await self._charge.capture(self._delivery)
         else:
             record_of(scope).client_left = True
             self._charge.void()
 
-    async def _let_go(self, scope: Scope, line: Line | None) -> bool:
-        """Hand the end over as well and note it; whether the system took it."""
-        try:
-            self._charge.note(self._delivery, line.let_go if line else None)
-        except BlockingIOError:  # not at once; what is noted has to be true
-            if not await was_handed_over(scope):
+    async def _let_go(self, scope: Scope, line: Line) -> bool:
+        """Hand the end over as well and note it, as one; whether the system took it."""
+        while True:
+            try:
+                self._charge.note(self._delivery, line.let_go)
+            except BlockingIOError:
+                await line.until_it_takes_more()
+            except ConnectionError:
                 return False
-            with suppress(OSError):
-                self._charge.note(self._delivery, None)
-        except OSError:
-            pass  # a full disk; the money is taken in the next step
-        return True
+            except OSError:  # a full disk; the money is taken in the next step
+                line.release()
+                return await was_handed_over(scope)
+            else:
+                return True

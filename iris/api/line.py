@@ -1,16 +1,17 @@
 """One connection while the end of a reply is kept back on it.
 
 A process that is killed between handing a reply over and writing that down leaves it to chance who
-is right. So the last byte stays in this process until it is to be written down: a client that lacks
-it has no reply, whatever becomes of the process.
+is right. So the last byte stays in this process until it is to be marked as sent: a client that
+lacks it has no reply, whatever becomes of the process.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
-from contextlib import suppress
+import os
 from typing import Any
+
+from iris.accounts.mark import SendByte
 
 
 class Line:
@@ -39,13 +40,30 @@ class Line:
         else:
             self._is_to_close = True
 
-    def let_go(self) -> None:
-        """Give the last byte to the system. Raises OSError: it did not take it."""
-        self._cork(True)
-        self._transport.write(self._end)
+    def let_go(self, send: SendByte) -> None:
+        """Have the last byte sent; all before it is with the system.
+
+        Raises:
+            BlockingIOError: the system does not take it at present, see `until_it_takes_more`.
+            OSError: the connection is broken.
+        """
+        if self._transport.is_closing():
+            raise ConnectionResetError
+        send(self._file(), self._end[0])
         self._end = b""
-        if self._transport.get_write_buffer_size() or self._transport.is_closing():
-            raise BlockingIOError
+
+    async def until_it_takes_more(self) -> None:
+        """Wait until the system takes another byte, or knows that the connection is broken."""
+        loop = asyncio.get_running_loop()
+        is_ready = asyncio.Event()
+        # A second number for the same connection: the loop gives nobody else that of a transport.
+        watched = os.dup(self._file())
+        loop.add_writer(watched, is_ready.set)
+        try:
+            await is_ready.wait()
+        finally:
+            loop.remove_writer(watched)
+            os.close(watched)
 
     def release(self) -> None:
         """Be nothing but the transport from here on."""
@@ -53,19 +71,12 @@ class Line:
         if self._end:
             self._transport.write(self._end)
             self._end = b""
-        self._cork(False)
         if self._is_to_close:
             self._transport.close()
 
-    def _cork(self, is_corked: bool) -> None:
-        """Let the system wait for more before it sends what fills no packet.
-
-        A client that gets the last byte wakes up, and on a busy host runs before whoever sent it.
-        If this process dies, the system sends it.
-        """
-        with suppress(OSError, AttributeError):  # a connection that is gone, another system
-            line: socket.socket = self._transport.get_extra_info("socket")
-            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, is_corked)
+    def _file(self) -> int:
+        number: int = self._transport.get_extra_info("socket").fileno()
+        return number
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

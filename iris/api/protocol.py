@@ -34,6 +34,8 @@ class BoundedH11Protocol(H11Protocol):
     header_timeout_s = HEADER_TIMEOUT_S
     _header_timer: asyncio.TimerHandle | None = None
     _is_broken = False
+    _line: Line | None = None  # while the end of a reply is kept back
+    _is_next_due = False
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -46,16 +48,30 @@ class BoundedH11Protocol(H11Protocol):
         await self._plain_app(scope, receive, send)
 
     @contextmanager
-    def _keep_back(self, cycle: Any) -> Iterator[Line]:
+    def _keep_back(self, cycle: Any) -> Iterator[Line | None]:
+        if _has_tls(self.transport):
+            yield None  # a byte is no byte on the line
+            return
         below = self.transport
         line: Any = Line(below)
-        cycle.transport = self.transport = line  # also for what is asked for next meanwhile
+        self._line = cycle.transport = self.transport = line
         try:
             yield line
         finally:
-            if self.transport is line:
-                self.transport = below
+            self._line, self.transport = None, below
             line.release()
+            if self._is_next_due:
+                self._is_next_due = False
+                self.on_response_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on to what is asked for next, but not while the end of the last reply is here."""
+        if self._line is not None:
+            self._is_next_due = True
+            return
+        super().on_response_complete()
+        if not self._is_between_requests():
+            self._headers_are_here()
 
     async def _hand_over(self, cycle: Any) -> bool:
         """Wait until the system has the whole answer of this cycle; whether it took it."""
@@ -67,7 +83,8 @@ class BoundedH11Protocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        transport.set_write_buffer_limits(0)  # so that a drained one is empty
+        # So that a drained one is empty. TLS counts as full what has as much as its limit.
+        transport.set_write_buffer_limits(high=1 if _has_tls(transport) else 0, low=0)
         self._await_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -123,6 +140,10 @@ class BoundedH11Protocol(H11Protocol):
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
+
+
+def _has_tls(transport: asyncio.BaseTransport) -> bool:
+    return transport.get_extra_info("ssl_object") is not None
 
 
 async def was_handed_over(scope: Scope) -> bool:

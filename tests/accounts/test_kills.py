@@ -8,18 +8,13 @@ from bench.soak import soak
 from tests.accounts.conftest import new_database_url
 from tests.accounts.postgres import Postgres
 
-# A death in the microseconds between letting a reply go and noting that makes a picture free, which
-# nobody can prevent. Two of them in one test are something else. What happens on either side of the
-# gap is in test_last_byte.py.
-MOST_FREE = 1
-
 
 def check(home: Path, url: str, kills: int, fronts: int) -> None:
     report = soak(home, url, kills, fronts)
     assert report.kills == kills
     assert report.is_right, report
     assert report.exact_paid == report.exact_delivered
-    assert 0 <= report.plain_delivered - report.plain_paid <= MOST_FREE
+    assert report.plain_paid == report.plain_delivered
     assert report.exact_delivered + report.plain_delivered >= kills
 
 

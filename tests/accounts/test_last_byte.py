@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -24,51 +25,49 @@ from iris.accounts.db import Database
 from iris.accounts.keys import create_key
 from iris.accounts.lease import Lease
 from iris.accounts.ledger import Ledger
-from iris.accounts.usage import Delivery
+from iris.accounts.mark import Mark
 from iris.accounts.verify import verify
 
 ENGINE_S = 0.001
 SIZES = ["64x64", "320x320"]  # a reply of one packet, and one of more than a socket holds
 HEADERS: list[dict[str, str]] = [{}, {"connection": "close"}]
-_note = Lease.note
+Dying = tuple[type, str, Callable[..., None]]  # a method of a class, and what stands in for it
+_note, _send = Lease.note, Mark.send
 
 
 def _die(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _die_first(lease: Lease, hold_id: str, delivery: Delivery, let_go: Callable[[], None]) -> None:
-    _die()
-
-
-def _die_late(lease: Lease, hold_id: str, delivery: Delivery, let_go: Callable[[], None]) -> None:
+def _die_late(*_: object) -> None:
     time.sleep(0.5)  # longer than the system keeps anything back
     _die()
 
 
-def _die_after_it_is_noted(
-    lease: Lease, hold_id: str, delivery: Delivery, let_go: Callable[[], None]
-) -> None:
-    _note(lease, hold_id, delivery, let_go)
+def _die_when_it_is_sent(mark: Mark, line: int, byte: int) -> None:
+    _send(mark, line, byte)
     _die()
 
 
-def _die_in_between(
-    lease: Lease, hold_id: str, delivery: Delivery, let_go: Callable[[], None]
-) -> None:
-    let_go()
+def _die_when_it_is_noted(*arguments: Any) -> None:
+    _note(*arguments)
     _die()
 
 
-def _serve_and_die(
-    note: Callable[..., None], listener: socket.socket, url: str, home: Path
-) -> None:
-    Lease.note = note  # type: ignore[method-assign]
+FIRST: Dying = (Lease, "note", _die)
+LATE: Dying = (Lease, "note", _die_late)
+ANNOUNCED: Dying = (Mark, "send", _die)
+SENT: Dying = (Mark, "send", _die_when_it_is_sent)
+NOTED: Dying = (Lease, "note", _die_when_it_is_noted)
+
+
+def _serve_and_die(dying: Dying, listener: socket.socket, url: str, home: Path) -> None:
+    setattr(*dying)
     serve(listener, url, home, ENGINE_S)
 
 
 def bought(
-    note: Callable[..., None], url: str, home: Path, size: str, headers: dict[str, str]
+    dying: Dying, url: str, home: Path, size: str, headers: dict[str, str]
 ) -> tuple[bool, int]:
     """Whether the client got the whole picture, and what was paid for it after the next start."""
     database = Database(url)
@@ -79,7 +78,7 @@ def bought(
     context.set_forkserver_preload(["bench.money_front"])  # a process that starts fast
     has_it = False
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        process = context.Process(target=_serve_and_die, args=(note, listener, url, home))
+        process = context.Process(target=_serve_and_die, args=(dying, listener, url, home))
         process.start()
         with contextlib.suppress(httpx.TransportError):
             reply = httpx.post(
@@ -99,24 +98,19 @@ def bought(
     return has_it, verdict.captured_live_idr
 
 
-@pytest.mark.parametrize("die", [_die_first, _die_late])
+@pytest.mark.parametrize("dying", [FIRST, LATE, ANNOUNCED])
 @pytest.mark.parametrize("headers", HEADERS)
 @pytest.mark.parametrize("size", SIZES)
-def test_killed_before_the_note_the_client_has_not_the_whole_picture_and_pays_nothing(
-    either_url: str, tmp_path: Path, size: str, headers: dict[str, str], die: Callable[..., None]
+def test_killed_before_the_last_byte_is_sent_the_client_has_no_picture_and_pays_nothing(
+    either_url: str, tmp_path: Path, size: str, headers: dict[str, str], dying: Dying
 ) -> None:
-    assert bought(die, either_url, tmp_path, size, headers) == (False, 0)
+    assert bought(dying, either_url, tmp_path, size, headers) == (False, 0)
 
 
+@pytest.mark.parametrize("dying", [SENT, NOTED])
 @pytest.mark.parametrize("headers", HEADERS)
 @pytest.mark.parametrize("size", SIZES)
-def test_killed_after_the_note_the_client_has_the_whole_picture_and_pays_it(
-    either_url: str, tmp_path: Path, size: str, headers: dict[str, str]
+def test_killed_after_the_last_byte_is_sent_the_client_has_the_picture_and_pays_it(
+    either_url: str, tmp_path: Path, size: str, headers: dict[str, str], dying: Dying
 ) -> None:
-    assert bought(_die_after_it_is_noted, either_url, tmp_path, size, headers) == (True, 750)
-
-
-def test_killed_in_the_one_gap_between_them_the_picture_is_free(
-    either_url: str, tmp_path: Path
-) -> None:
-    assert bought(_die_in_between, either_url, tmp_path, "64x64", {}) == (True, 0)
+    assert bought(dying, either_url, tmp_path, size, headers) == (True, 750)

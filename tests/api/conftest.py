@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +28,9 @@ from tests.api.fakes import (
 
 
 @contextmanager
-def served(app: Starlette, lifespan: str = "on") -> Iterator[tuple[str, int]]:
+def served(
+    app: Starlette, lifespan: str = "on", tls: ssl.SSLContext | None = None
+) -> Iterator[tuple[str, int]]:
     """The app on a real socket, behind the protocol it is served with.
 
     lifespan: "off" for an app whose lifespan runs already.
@@ -42,6 +45,8 @@ def served(app: Starlette, lifespan: str = "on") -> Iterator[tuple[str, int]]:
         lifespan=lifespan,  # type: ignore[arg-type]
         timeout_graceful_shutdown=5,
     )
+    config.load()
+    config.ssl = tls
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

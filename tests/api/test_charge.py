@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import logging
 import os
 import socket
+import ssl
 import time
 from typing import Any
 
@@ -16,6 +18,7 @@ from sqlalchemy import event
 
 from iris.accounts.db import Database
 from iris.accounts.lease import Lease
+from iris.accounts.mark import Mark
 from iris.accounts.usage import UsageRow
 from iris.accounts.verify import verify
 from iris.api import charge
@@ -198,6 +201,64 @@ def test_a_connection_that_ends_with_its_reply_gives_it_whole_and_ends_in_good_o
     _, _, content = received.partition(b"\r\n\r\n")
     assert json.loads(content)["data"]
     assert shop.spent_idr() == 750
+
+
+@pytest.fixture
+def hesitant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system takes the last byte of a reply at the twentieth time."""
+    plain = Mark.send
+    tries = 0
+
+    def send(mark: Mark, line: int, byte: int) -> None:
+        nonlocal tries
+        tries += 1
+        if tries % 20:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        plain(mark, line, byte)
+
+    monkeypatch.setattr(Mark, "send", send)
+
+
+def test_requests_sent_at_once_are_answered_whole_and_in_order_and_each_is_paid(
+    open_shop: OpenShop, hesitant: None
+) -> None:
+    shop = open_shop()
+    seeds = [3, 1, 2]
+    with served(shop.front.app, lifespan="off") as address, connected(address) as line:
+        for seed in seeds:
+            body = json.dumps(generation(seed=seed)).encode()
+            line.sendall(head(content_length=str(len(body))) + body)
+        with line.makefile("rb") as stream:
+            for seed in seeds:
+                headers = httpx.Headers(
+                    row.decode().strip().split(": ", 1)
+                    for row in itertools.takewhile(bytes.strip, stream)
+                    if not row.startswith(b"HTTP/")
+                )
+                assert headers["x-iris-seed"] == str(seed)
+                assert json.loads(stream.read(int(headers["content-length"])))["data"]
+    assert [job.seed for job in shop.dispatcher.jobs] == seeds
+    assert shop.spent_idr() == 750 * len(seeds)
+
+
+def test_over_tls_every_byte_goes_through_it(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    ours, theirs = (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context())
+    theirs.check_hostname, theirs.verify_mode = False, ssl.CERT_NONE
+    for context in (ours, theirs):  # a cipher that needs no certificate
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers("AECDH-AES256-SHA:@SECLEVEL=0")
+    shop.dispatcher.noise = True
+    with (
+        served(shop.front.app, lifespan="off", tls=ours) as address,
+        connected(address) as plain,
+        theirs.wrap_socket(plain) as line,
+    ):
+        for size in ("64x64", "960x960"):
+            body = json.dumps(generation(size=size)).encode()
+            line.sendall(head(content_length=str(len(body))) + body)
+            assert answer(line).json()["data"]
+    assert shop.spent_idr() == 1_500
 
 
 def test_a_full_disk_is_a_503_before_any_work_and_what_was_delivered_is_paid_later(
