@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from iris.accounts.mark import SIZE, Mark, is_marked
 
 KILLS = 200
+ROOT = Path(__file__).parents[2]
 Pair = tuple[socket.socket, socket.socket]
 
 
@@ -36,7 +38,7 @@ def mark(file: Path) -> Iterator[Mark]:
 def connected() -> Pair:
     """Our side, which does not wait, and the other."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        theirs = socket.create_connection(listener.getsockname(), timeout=10)
+        theirs = socket.create_connection(listener.getsockname(), timeout=60)
         ours, _ = listener.accept()
     ours.setblocking(False)
     return ours, theirs
@@ -78,16 +80,6 @@ def test_a_byte_that_the_system_does_not_take_is_not_marked(
     assert not is_marked(file.read_bytes())
 
 
-def _send_for_ever(file: Path, log: Path, ours: socket.socket) -> None:
-    mark = Mark(os.open(file, os.O_RDWR))
-    written = os.open(log, os.O_WRONLY | os.O_APPEND)
-    while True:
-        mark.reset()
-        os.write(written, b"?")
-        mark.send(ours.fileno(), 10)
-        os.write(written, b"!")
-
-
 def test_killed_at_any_moment_as_many_are_marked_as_were_sent(file: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     decided_by_the_mark = 0
@@ -95,22 +87,15 @@ def test_killed_at_any_moment_as_many_are_marked_as_were_sent(file: Path, tmp_pa
         log.touch()
         file.write_bytes(bytes(SIZE))
         ours, theirs = connected()
-        child = os.fork()
-        if child == 0:
-            theirs.close()
-            try:
-                _send_for_ever(file, log, ours)
-            finally:
-                os._exit(1)
+        command = [sys.executable, "-m", "tests.accounts.sender", file, log, str(ours.fileno())]
+        process = subprocess.Popen(command, cwd=ROOT, pass_fds=[ours.fileno()])
         ours.close()
-        sent = 0
+        sent = len(theirs.recv(1))  # it has begun
         end_at = time.monotonic() + random.uniform(0, 0.01)
-        sent += len(theirs.recv(1))  # it has begun
         while time.monotonic() < end_at:
             sent += len(theirs.recv(65536))
-        os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        assert os.WTERMSIG(status) == signal.SIGKILL
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
         while some := theirs.recv(65536):
             sent += len(some)
         theirs.close()
