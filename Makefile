@@ -72,7 +72,7 @@ MINUTES ?= 150
 DECAY ?= 40
 # minutes in which what the noise decides is taught loud; 30 where training starts from nothing
 LOUD ?= 0
-STYLE_MINUTES ?= 12
+STYLE_MINUTES ?= 27
 # a waiting thread that spins takes the core from the one it waits for
 MINI_RUN = cd $(MINI) && OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 PYTHONPATH=.:../.. \
 	../../$(BIN)/python -m
@@ -86,7 +86,7 @@ mini-text: $(INSTALLED) ## iris-mini: train the text encoder to read captions
 mini-data: $(INSTALLED) ## iris-mini: render the training set
 	$(MINI_RUN) training.prepare_examples
 	$(MINI_RUN) training.prepare_examples --style dark --count 6000
-	$(MINI_RUN) training.prepare_examples --style anime --count 6000
+	$(MINI_RUN) training.prepare_examples --style anime --count 30000
 
 mini-train: $(INSTALLED) ## iris-mini: train the transformer (MINUTES=150, the last DECAY=40 slowing down)
 	$(MINI_RUN) training.train_transformer --minutes $(MINUTES) --decay $(DECAY) --loud $(LOUD)
@@ -96,7 +96,7 @@ mini-refine: $(INSTALLED) ## iris-mini: train the decoder on what the trained tr
 	$(MINI_RUN) training.refine_decoder
 	$(MINI_RUN) training.export
 
-mini-styles: $(INSTALLED) ## iris-mini: train the styles on the trained base (STYLE_MINUTES=12 each)
+mini-styles: $(INSTALLED) ## iris-mini: train the styles on the trained base (STYLE_MINUTES=27 each)
 	$(MINI_RUN) training.train_style dark --minutes $(STYLE_MINUTES)
 	$(MINI_RUN) training.train_style anime --minutes $(STYLE_MINUTES)
 

@@ -19,9 +19,9 @@ def pastel(rgb: Colour, amount: float) -> Colour:
     """`rgb` lighter and more saturated by the amount of the style "anime"."""
     if amount <= 0.0:
         return rgb
-    light = mix(rgb, WHITE, 0.15 * amount)
+    light = mix(rgb, WHITE, 0.22 * amount)
     grey = 0.3 * light[0] + 0.59 * light[1] + 0.11 * light[2]
-    more = 1.0 + 0.28 * amount
+    more = 1.0 + 0.3 * amount
     r, g, b = (min(255.0, max(0.0, grey + (c - grey) * more)) for c in light)
     return (r, g, b)
 
@@ -30,9 +30,9 @@ def ink(amount: float, unit: float) -> skia.Paint:
     """The paint of an outline, for the amount of the style and the scenery's unit in pixels."""
     return skia.Paint(
         AntiAlias=True,
-        Color=skia.Color(*(int(c) for c in INK), int(255 * min(0.95, 0.35 + 0.5 * amount))),
+        Color=skia.Color(*(int(c) for c in INK), int(255 * min(0.95, 0.35 + 0.7 * amount))),
         Style=skia.Paint.kStroke_Style,
-        StrokeWidth=0.0084 * unit * min(1.5, amount),
+        StrokeWidth=0.016 * unit * min(1.3, amount),
         StrokeJoin=skia.Paint.kRound_Join,
         StrokeCap=skia.Paint.kRound_Cap,
     )

@@ -92,4 +92,4 @@ def draw_fall(brush: Brush, frame: Frame) -> None:
     for x, y in frame.squares():
         for fx, fy, turn in _PETALS:
             path.addPath(placed(_PETAL, x + fx * s, y + fy * s, 0.055 * s, turn))
-    brush.fill(path, brush.raw((246, 132, 172)))
+    brush.fill(path, brush.raw((246, 132, 172)), edge=False)  # ink would leave nothing of them
