@@ -33,7 +33,7 @@ def pull(
     """Fetch a published model and put it into the store, without a second copy on the disk.
 
     revision: a branch, tag or commit. Left out, it is the commit that is served already, or the
-    one that the hub has now.
+        one that is pinned here.
 
     Raises:
         ConfigError: the additions cannot be written.
@@ -44,9 +44,7 @@ def pull(
     if known is not None and stored is not None and revision is None:
         progress(f"{known.tag} is there already, at {stored.labels.get('commit', '?')}")
         return known
-    if revision is None:
-        revision = model.revision
-    fetched = fetch_model(model, revision, progress, endpoint)
+    fetched = fetch_model(model, revision or model.revision, progress, endpoint)
     entry = _store(
         fetched.folder,
         name=model.name,
@@ -54,6 +52,7 @@ def pull(
         description=model.description,
         labels={"commit": fetched.commit, "licence": model.licence},
         origin=model.repository,
+        expected=fetched.sha256,
         home=home,
         progress=progress,
         is_moved=True,
@@ -84,6 +83,7 @@ def import_folder(
         description=f"a FLUX.2-klein model, from a folder named {folder.resolve().name}",
         labels={},
         origin=folder.resolve().name,
+        expected={},
         home=home,
         progress=progress,
         is_moved=is_moved,
@@ -98,10 +98,12 @@ def _store(
     description: str,
     labels: dict[str, str],
     origin: str,
+    expected: dict[str, str],
     home: Path,
     progress: Progress,
     is_moved: bool,
 ) -> BaseEntry:
+    """expected: the SHA-256 of those files of which it is known."""
     files = _files(folder)
     _check_index(folder)
     for file in files:
@@ -113,6 +115,10 @@ def _store(
         _check_room(num_bytes)
     progress(f"hashing {len(files)} files, {num_bytes / 1e9:.2f} GB")
     hashes = file_sha256s(folder, files)
+    for path, wanted in expected.items():
+        if hashes[path] != wanted:
+            (folder / path).unlink()
+            raise StoreError(f"{path} of {origin} arrived damaged. Run the same command again.")
     sha256 = sha256_of(hashes)
     tag = f"epithre-iris-{name}:{version or sha256[:12]}"
     labels = {"kind": "base", "name": name, "sha256": sha256, **labels}

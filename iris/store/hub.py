@@ -12,14 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from iris.errors import StoreError
 from iris.store import bento
 from iris.store.digest import ALLOWED_NAMES, ALLOWED_SUFFIXES
-
-if TYPE_CHECKING:
-    pass
 
 PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 INDEX = "model_index.json"
@@ -35,7 +31,7 @@ class HubModel:
 
     name: str
     repository: str
-    revision: str  # what is asked for the first time; then the commit it was is kept
+    revision: str  # the commit that is pulled where no other is asked for
     licence: str
     description: str
 
@@ -47,14 +43,14 @@ KNOWN = {
         HubModel(
             "klein-4b",
             "black-forest-labs/FLUX.2-klein-4B",
-            "main",
+            "e7b7dc27f91deacad38e78976d1f2b499d76a294",
             "Apache-2.0",
             "FLUX.2 [klein] 4B by Black Forest Labs, distilled to four steps: pictures and edits",
         ),
         HubModel(
             "klein-base-4b",
             "black-forest-labs/FLUX.2-klein-base-4B",
-            "main",
+            "a3b4f4849157f664bdbc776fd7453c2783562f4d",
             "Apache-2.0",
             "FLUX.2 [klein] 4B Base by Black Forest Labs, not distilled: styles are trained on it",
         ),
@@ -68,6 +64,7 @@ class Fetched:
 
     folder: Path
     commit: str
+    sha256: dict[str, str]  # of the large files, as the hub has them
 
 
 def is_model_file(path: str) -> bool:
@@ -76,7 +73,7 @@ def is_model_file(path: str) -> bool:
     if not folder:
         return _BESIDE.fullmatch(name) is not None
     is_kind = Path(name).suffix in ALLOWED_SUFFIXES or name in ALLOWED_NAMES
-    return folder.split("/")[0] in PARTS and is_kind
+    return folder in PARTS and is_kind
 
 
 def fetch_model(
@@ -90,7 +87,7 @@ def fetch_model(
         StoreError: the hub cannot be reached or refuses, the repository is no such model, or the
             disk is too small.
     """
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi
 
     api = HfApi(endpoint=endpoint)
     with _told(model.repository):
@@ -110,20 +107,41 @@ def fetch_model(
         f"pulling {model.repository} at {commit}: {len(sizes)} files, "
         f"{sum(sizes.values()) / 1e9:.2f} GB, licence {model.licence}"
     )
-    with _told(model.repository):
-        snapshot_download(
-            model.repository,
-            revision=commit,
-            local_dir=folder,
-            allow_patterns=sorted(sizes),
-            endpoint=endpoint,
-        )
     for path, size in sizes.items():
-        found = folder / path
-        if not found.is_file() or found.stat().st_size != size:
-            raise StoreError(f"{path} did not arrive whole. Run the same command again.")
-    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub client's notes
-    return Fetched(folder, commit)
+        with _told(model.repository):
+            _download(model.repository, commit, path, size, folder, endpoint)
+    hashes = {file.rfilename: file.lfs.sha256 for file in info.siblings or () if file.lfs}
+    return Fetched(folder, commit, {path: hashes[path] for path in sizes if path in hashes})
+
+
+def _download(
+    repository: str, commit: str, path: str, size: int, folder: Path, endpoint: str | None
+) -> None:
+    """One file of a commit into the folder, from where an earlier download of it stopped.
+
+    The hub's client itself goes on only as long as its process lives.
+    """
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    target = folder / path
+    if target.is_file() and target.stat().st_size == size:
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.name}.partial")
+    with partial.open("ab") as stream:
+        if stream.tell() > size:
+            stream.truncate(0)
+        http_get(
+            hf_hub_url(repository, path, revision=commit, endpoint=endpoint),
+            stream,
+            resume_size=stream.tell(),
+            headers=build_hf_headers(),
+            expected_size=size,
+            displayed_filename=path,
+        )
+    partial.rename(target)
 
 
 def fetch_style(name: str, progress: Callable[[str], None], endpoint: str | None = None) -> Path:
@@ -214,7 +232,7 @@ def _told(repository: str) -> Iterator[None]:
         why = "is not there, or is private: check the name, or `hf auth login`"
         raise _refused(repository, why) from error
     except RevisionNotFoundError as error:
-        raise _refused(repository, "has no such revision") from error
+        raise _refused(repository, "has no such revision: see its commits on the hub") from error
     except HfHubHTTPError as error:
         raise _refused(repository, "was refused by the hub; try again later") from error
     except Exception as error:  # of the client, of httpx, of the disk

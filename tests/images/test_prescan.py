@@ -139,10 +139,10 @@ def test_a_bomb_is_refused_at_once_and_without_memory(name: str, files: Any) -> 
     build, word = BOMBS[name]
     data = build(files)
     assert len(data) <= MAX_FILE_BYTES
-    began = time.monotonic()
+    began = time.thread_time()
     with pytest.raises(Unusable) as refusal:
         prescan(data)
-    assert time.monotonic() - began < 1.0  # tens of milliseconds; naive decoders take up to 33 s
+    assert time.thread_time() - began < 1.0  # tens of milliseconds; naive decoders take up to 33 s
     assert word in refusal.value.reason
     tracemalloc.start()
     try:
@@ -329,9 +329,9 @@ def test_an_honest_file_passes_with_its_size(name: str, files: Any) -> None:
     build, expected = GOOD[name]
     data = build(files)
     assert sniff(data) == expected[0]
-    began = time.monotonic()
+    began = time.thread_time()
     header = prescan(data)
-    assert time.monotonic() - began < 1.0  # the slowest takes tens of milliseconds
+    assert time.thread_time() - began < 1.0  # the slowest takes tens of milliseconds
     assert (header.format, header.width_px, header.height_px) == expected
 
 

@@ -23,9 +23,18 @@ class Hub:
     folder: Path
     repository: str
     url: str = ""
-    cut_after_bytes: int | None = None  # breaks off every longer answer, until it is None
+    cut_after_bytes: int | None = None  # of a file it gives no more, and breaks off there
     status: int = 200  # of every answer
+    damaged: str = ""  # a file of which another byte arrives than was sent
     fetched: list[tuple[str, str | None]] = field(default_factory=list)  # file, range
+
+
+def _said_of(path: Path, folder: Path) -> dict[str, object]:
+    said = {"rfilename": path.relative_to(folder).as_posix(), "size": path.stat().st_size}
+    if path.suffix != ".safetensors":
+        return said
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return said | {"lfs": {"size": path.stat().st_size, "sha256": sha256, "pointerSize": 130}}
 
 
 @contextmanager
@@ -66,36 +75,32 @@ def serving(folder: Path, repository: str) -> Iterator[Hub]:
 
         def _files(self) -> list[dict[str, object]]:
             files = sorted(p for p in folder.rglob("*") if p.is_file())
-            return [
-                {"rfilename": p.relative_to(folder).as_posix(), "size": p.stat().st_size}
-                for p in files
-            ]
+            return [_said_of(p, folder) for p in files]
 
         def _file(self, name: str) -> None:
             data = (folder / name).read_bytes()
             wanted = self.headers.get("Range")
             if self.command == "GET":
                 hub.fetched.append((name, wanted))
+            if name == hub.damaged:
+                data = data[:-1] + bytes([data[-1] ^ 1])
             headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha256(data).hexdigest()}"'}
             start = int(wanted.removeprefix("bytes=").partition("-")[0]) if wanted else 0
             if start:
                 headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-            self._send(206 if start else 200, data[start:], headers)
+            end = len(data) if hub.cut_after_bytes is None else hub.cut_after_bytes
+            self._send(206 if start else 200, data[start:], headers, most=max(0, end - start))
 
-        def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        def _send(
+            self, status: int, body: bytes, headers: dict[str, str], most: int | None = None
+        ) -> None:
             self.send_response(status)
             for key, value in {**headers, "Content-Length": str(len(body))}.items():
                 self.send_header(key, value)
             self.end_headers()
-            if self.command != "GET":
-                return
-            cut = hub.cut_after_bytes
-            if cut is not None and len(body) > cut:
-                self.wfile.write(body[:cut])
-                self.wfile.flush()
-                self.connection.close()
-                return
-            self.wfile.write(body)
+            if self.command == "GET":
+                self.wfile.write(body[:most])
+                self.close_connection = len(body[:most]) < len(body)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     hub.url = f"http://127.0.0.1:{server.server_address[1]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,12 +13,32 @@ from iris.errors import StoreError
 from iris.store import bento
 from iris.store.additions import load_additions
 from iris.store.bases import import_folder, pull
-from iris.store.hub import KNOWN, HubModel, fetch_style, is_model_file
+from iris.store.hub import KNOWN, HubModel, check_complete, fetch_style, is_model_file
 from iris.store.sizes import model_size
 from tests.store.hub_server import COMMIT, Hub, serving
 from tests.store.klein_folder import TEXT, WIDTH, write_klein
 
 MODEL = HubModel("klein-4b", "acme/klein", "main", "Apache-2.0", "a small klein")
+# The pipeline of klein-4b at the pinned commit, and its bytes, as public code that checks them has.
+PUBLISHED = {
+    "model_index.json": 446,
+    "scheduler/scheduler_config.json": 486,
+    "text_encoder/config.json": 1_536,
+    "text_encoder/generation_config.json": 214,
+    "text_encoder/model-00001-of-00002.safetensors": 4_967_215_360,
+    "text_encoder/model-00002-of-00002.safetensors": 3_077_766_632,
+    "text_encoder/model.safetensors.index.json": 32_855,
+    "tokenizer/added_tokens.json": 707,
+    "tokenizer/chat_template.jinja": 4_168,
+    "tokenizer/merges.txt": 1_671_853,
+    "tokenizer/special_tokens_map.json": 613,
+    "tokenizer/tokenizer_config.json": 5_404,
+    "tokenizer/vocab.json": 2_776_833,
+    "transformer/config.json": 541,
+    "transformer/diffusion_pytorch_model.safetensors": 7_751_109_744,
+    "vae/config.json": 821,
+    "vae/diffusion_pytorch_model.safetensors": 168_120_878,
+}
 LEFT = ("flux-2-klein-4b.safetensors", "teaser.png", "modeling.py", "diffusion_pytorch_model.bin")
 
 
@@ -75,18 +96,34 @@ def test_the_files_are_moved_and_not_copied(
     assert {name: (stored.path / name).stat().st_ino for name in fetched} == fetched
 
 
-def test_a_broken_download_goes_on_where_it_stopped(hub: Hub, home: Path) -> None:
-    hub.cut_after_bytes = 3_000
+def test_a_broken_download_goes_on_where_it_stopped(
+    hub: Hub, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in another process: nothing but what is on the disk is gone by."""
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1_000)  # it is 10 MB
+    weights = "transformer/diffusion_pytorch_model.safetensors"
+    hub.cut_after_bytes = 10_000
     with pytest.raises(StoreError, match="What was fetched is kept"):
         pull(MODEL, home, Lines(), endpoint=hub.url)
-    before = {name for name, _ in hub.fetched}
+    arrived = {name for name, _ in hub.fetched if name != weights}
     hub.cut_after_bytes = None
     hub.fetched.clear()
-    entry = pull(MODEL, home, Lines(), endpoint=hub.url)
-    assert bento.find(entry.tag) is not None
-    again = {name for name, _ in hub.fetched}
-    assert "model_index.json" in before | again
-    assert any(wanted for _, wanted in hub.fetched) or len(again) < len(before)
+    stored = bento.find(pull(MODEL, home, Lines(), endpoint=hub.url).tag)
+    assert stored is not None
+    assert (weights, "bytes=10000-") in hub.fetched
+    assert not arrived & dict(hub.fetched).keys()
+    assert (stored.path / weights).read_bytes() == (hub.folder / weights).read_bytes()
+
+
+def test_a_file_that_arrives_damaged_is_told_and_fetched_again(hub: Hub, home: Path) -> None:
+    hub.damaged = "vae/diffusion_pytorch_model.safetensors"
+    with pytest.raises(StoreError, match=f"{hub.damaged} of acme/klein arrived damaged"):
+        pull(MODEL, home, Lines(), endpoint=hub.url)
+    hub.damaged = ""
+    hub.fetched.clear()
+    assert bento.find(pull(MODEL, home, Lines(), endpoint=hub.url).tag) is not None
+    assert [name for name, _ in hub.fetched] == ["vae/diffusion_pytorch_model.safetensors"]
 
 
 def test_what_was_pulled_is_not_asked_for_again(hub: Hub, home: Path) -> None:
@@ -218,12 +255,26 @@ def test_the_size_counts_what_the_engine_keeps(tmp_path: Path) -> None:
         ("transformer/model.bin", False),
         ("transformer/code.py", False),
         ("safety/model.safetensors", False),
+        ("vae/../../model.safetensors", False),
+        ("/vae/model.safetensors", False),
         ("teaser.png", False),
         (".gitattributes", False),
     ],
 )
 def test_only_what_is_loaded_is_taken(path: str, is_kept: bool) -> None:
     assert is_model_file(path) == is_kept
+
+
+def test_all_of_the_published_pipeline_is_taken(tmp_path: Path) -> None:
+    assert all(map(is_model_file, PUBLISHED))
+    check_complete("klein-4b", PUBLISHED)
+    written = write_klein(tmp_path / "klein")
+    names = {p.relative_to(written).as_posix() for p in written.rglob("*") if p.is_file()}
+    assert names >= PUBLISHED.keys()  # the folder that stands in for it in these tests
+
+
+def test_what_is_pulled_is_one_commit_for_ever() -> None:
+    assert all(re.fullmatch("[0-9a-f]{40}", model.revision) for model in KNOWN.values())
 
 
 def test_what_can_be_pulled_may_be_served() -> None:
