@@ -80,7 +80,7 @@ class Lease:
             raises is raised here, and nothing was handed over.
 
         Raises:
-            OSError: the disk is full, and nothing was handed over.
+            OSError: the disk is full. What `let_go` did not hand over before is still to be.
         """
         note = json.dumps({"hold_id": hold_id, **asdict(delivery)}).encode()
         with self._lock:

@@ -76,7 +76,7 @@ class Charge:
     def note(self, delivery: Delivery, let_go: Callable[[SendByte], None] | None) -> None:
         """Hand the end of the reply over and write that down, in case the process dies now.
 
-        Raises OSError: the system did not take the end, or not the note; the end is still here.
+        Raises OSError: the system did not take the end, or the disk did not take the note.
         """
         self._ledger.note_delivered(self._hold, delivery, let_go)
 

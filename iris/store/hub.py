@@ -130,9 +130,9 @@ def _download(
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.partial")
+    if partial.is_file() and partial.stat().st_size > size:
+        partial.unlink()  # of something else
     with partial.open("ab") as stream:
-        if stream.tell() > size:
-            stream.truncate(0)
         http_get(
             hf_hub_url(repository, path, revision=commit, endpoint=endpoint),
             stream,

@@ -126,7 +126,7 @@ def test_a_body_of_empty_lists_is_refused_before_it_fills_the_memory() -> None:
     began = time.thread_time()
     with pytest.raises(InvalidRequest, match="too many JSON values"):
         parse_json(b'{"a":[' + b"[]," * 10_000_000 + b"1]}")
-    assert time.thread_time() - began < 5
+    assert time.thread_time() - began < 2
 
 
 def test_a_prompt_of_nothing_but_commas_is_still_text() -> None:

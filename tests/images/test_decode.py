@@ -158,7 +158,7 @@ def test_bombs_cost_a_process_neither_memory_nor_its_life(files: Any, settings: 
                 began = time.monotonic()
                 with pytest.raises(InvalidImage) as refusal:
                     await decoder.decode(bomb, which=None, fit=EDIT)
-                assert time.monotonic() - began < 10.0, name  # a naive decoder takes 15 to 33 s
+                assert time.monotonic() - began < 2.0, name
                 assert word in refusal.value.message, name
             assert decoder.pids == pids
             assert _peak_mb(*pids) < 150

@@ -116,6 +116,16 @@ def test_a_broken_download_goes_on_where_it_stopped(
     assert (stored.path / weights).read_bytes() == (hub.folder / weights).read_bytes()
 
 
+def test_a_remainder_longer_than_its_file_is_thrown_away(hub: Hub, home: Path) -> None:
+    hub.damaged = "vae/diffusion_pytorch_model.safetensors"
+    with pytest.raises(StoreError, match="damaged"):
+        pull(MODEL, home, Lines(), endpoint=hub.url)
+    hub.damaged = ""
+    (folder,) = bento.staging_home().glob("iris-pull-*")
+    (folder / "vae" / "diffusion_pytorch_model.safetensors.partial").write_bytes(bytes(10**6))
+    assert bento.find(pull(MODEL, home, Lines(), endpoint=hub.url).tag) is not None
+
+
 def test_a_file_that_arrives_damaged_is_told_and_fetched_again(hub: Hub, home: Path) -> None:
     hub.damaged = "vae/diffusion_pytorch_model.safetensors"
     with pytest.raises(StoreError, match=f"{hub.damaged} of acme/klein arrived damaged"):
