@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from PIL import Image as Pillow
 
 from evaluation.measures import Image
 from iris.engine.activity import Activity
@@ -47,15 +48,18 @@ class Task:
     style: str | None = None
     style_strength: float = 0.0
     sources: tuple[Scene, ...] = ()
-    source_size: tuple[int, int] = (512, 512)
+    first: Task | None = None  # instead of sources: the picture that the maker makes of this
+    source_size: tuple[int, int] | None = None  # None: the picture's own, 512x512 of a composition
     strength: float | None = None  # of an edit; None with sources is a composition
 
     def images(self) -> list[Image]:
-        """The sources as pictures. The source of an edit has the picture's own size."""
-        size = self.source_size if self.strength is None else (self.width, self.height)
-        return [render(scene, *size) for scene in self.sources]
+        """The sources as pictures. That of an edit is brought to the picture's size."""
+        own = (self.width, self.height)
+        size = self.source_size or ((512, 512) if self.strength is None else own)
+        pictures = [render(scene, *size) for scene in self.sources]
+        return pictures if self.strength is None else [_scaled(one, own) for one in pictures]
 
-    def job(self) -> Job:
+    def job(self, images: Sequence[Image]) -> Job:
         common = {
             "request_id": uuid.uuid4().hex,
             "owner": "evaluation",
@@ -69,10 +73,10 @@ class Task:
             "lora_strength": self.style_strength,
             "deadline_s": 3600.0,
         }
-        if not self.sources:
+        if not images:
             return GenerateJob(**common)
-        images = tuple(_pixels(image) for image in self.images())
-        return EditJob(**common, images=images, strength=self.strength)
+        pixels = tuple(_pixels(image) for image in images)
+        return EditJob(**common, images=pixels, strength=self.strength)
 
 
 class Maker(Protocol):
@@ -107,7 +111,7 @@ class Model:
 
     def make(self, tasks: Sequence[Task]) -> Iterator[Image]:
         for start in range(0, len(tasks), _TOGETHER):
-            jobs = [task.job() for task in tasks[start : start + _TOGETHER]]
+            jobs = [task.job(self._images(task)) for task in tasks[start : start + _TOGETHER]]
             for row in self._conditioner.rows(jobs):
                 if isinstance(row, Exception):
                     raise row
@@ -115,10 +119,16 @@ class Model:
                     self._denoiser.step([row])
                 yield _array(to_pixels(self._denoiser.decode(row)))
 
+    def _images(self, task: Task) -> list[Image]:
+        if task.first is None:
+            return task.images()
+        [picture] = self.make([task.first])
+        return [_scaled(picture, (task.width, task.height))]
+
     def round_trip(self, picture: Image) -> Image:
         height, width = picture.shape[:2]
         empty = Scene("studio", "day", ())
-        [row] = self._conditioner.rows([Task("", empty, width, height, seed=0).job()])
+        [row] = self._conditioner.rows([Task("", empty, width, height, seed=0).job([])])
         if isinstance(row, Exception):
             raise row
         row.latents, _ = encode_image(_pixels(picture), self._components)
@@ -137,9 +147,15 @@ class Oracle:
             picture = render(target, task.width, task.height)
             if task.strength is not None and task.strength < _ORACLE_FULL:
                 share = task.strength / _ORACLE_FULL
-                mixed = task.images()[0] * (1.0 - share) + picture * share
+                mixed = self._source(task) * (1.0 - share) + picture * share
                 picture = mixed.round().astype(np.uint8)
             yield picture
+
+    def _source(self, task: Task) -> Image:
+        if task.first is None:
+            return task.images()[0]
+        [picture] = self.make([task.first])
+        return _scaled(picture, (task.width, task.height))
 
     def round_trip(self, picture: Image) -> Image:
         return picture
@@ -154,6 +170,14 @@ def digest(files: Iterable[Path]) -> str:
     for file in files:
         found.update(file.name.encode() + file.read_bytes())
     return found.hexdigest()[:12]
+
+
+def _scaled(picture: Image, size: tuple[int, int]) -> Image:
+    """As the service brings a source to the size of its edit."""
+    if picture.shape[1::-1] == size:
+        return picture
+    scaled: Image = np.asarray(Pillow.fromarray(picture).resize(size, Pillow.Resampling.LANCZOS))
+    return scaled
 
 
 def _pixels(picture: Image) -> Pixels:

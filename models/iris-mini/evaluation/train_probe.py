@@ -18,12 +18,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
 from evaluation.ceiling import ceiling
+from evaluation.measures import Image
 from evaluation.probe import (
     SIDE,
     VALUES,
@@ -58,6 +60,8 @@ from world.spec import (
 BATCH = 64
 CHUNK = 250  # pictures a process draws at a time
 NONE = -1  # label of a field that does not apply
+DOUBLE = 0.3  # share of the pictures of one object that get a second one, see `draw_double`
+Drawn = tuple[Image, Seen]
 
 
 def draw_scene(rng: random.Random) -> Scene:
@@ -89,6 +93,55 @@ def draw_scene(rng: random.Random) -> Scene:
     return Scene(scene, time, things, sampling.backdrop(rng), style, amount)
 
 
+def draw_double(rng: random.Random, scene: Scene, width: int, height: int, scale: float) -> Drawn:
+    """A scene of one object with a second one that shines through or stands close beside it.
+
+    What a generated picture has where the model could not decide on a place: there are two, however
+    pale or incomplete the second is. One that is pale alone is still one.
+    """
+    [thing] = scene.things
+    whole = render(scene, width, height, scale)
+    strength = rng.uniform(0.35, 1.0)
+    if rng.random() < 0.25:
+        empty = render(replace(scene, things=()), width, height, scale)
+        return _mixed(rng, empty, whole, 0.5 + 0.5 * strength, None), Seen.of(scene)
+    side = thing.share * min(width, height) / width
+    x = thing.x + rng.choice((-1, 1)) * rng.uniform(max(0.35 * side, 0.1), 1.4 * side)
+    if not 0.1 < x < 0.9:
+        x = 2 * thing.x - x
+    seen = Seen.of(scene)
+    if rng.random() < 0.25:
+        other = Thing(rng.choice(KINDS), rng.choice(COLOURS), x, thing.share)
+        truth = Seen(scene=seen.scene, time=seen.time, count=2)
+    else:
+        other = replace(thing, x=x)
+        truth = replace(seen, count=2, position=None, size=None)
+    form = rng.randrange(3)
+    if form == 0:  # beside it, or before or behind it
+        things = (thing, other) if rng.random() < 0.5 else (other, thing)
+        return render(replace(scene, things=things), width, height, scale), truth
+    if form == 1:  # either is seen through the other
+        elsewhere = render(replace(scene, things=(other,)), width, height, scale)
+        return _mixed(rng, whole, elsewhere, rng.uniform(0.3, 0.7), None), truth
+    both = render(replace(scene, things=(thing, other)), width, height, scale)
+    cells = 8 if rng.random() < 0.5 else None
+    return _mixed(rng, whole, both, strength, cells), truth
+
+
+def _mixed(
+    rng: random.Random, one: Image, other: Image, strength: float, cells: int | None
+) -> Image:
+    """So much of the other picture in the first; with cells, not in each of so many squared."""
+    amount = np.float32(strength)
+    if cells is not None:
+        there = np.array([[rng.random() < 0.65 for _ in range(cells)] for _ in range(cells)])
+        height, width = one.shape[:2]
+        rows = np.arange(height) * cells // height
+        columns = np.arange(width) * cells // width
+        amount = strength * there[np.ix_(rows, columns)][..., None].astype(np.float32)
+    return (one + amount * (other.astype(np.float32) - one)).round().astype(np.uint8)
+
+
 def draw_size(rng: random.Random) -> tuple[int, int]:
     """Width and height, drawn small: pictures are shrunk by area anyway."""
     most = rng.choices((1.0, 2.0, 3.0), (0.35, 0.55, 0.1))[0]
@@ -110,9 +163,13 @@ def draw_chunk(chunk: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     for _ in range(CHUNK):
         scene, (width, height) = draw_scene(rng), draw_size(rng)
         scale = min(width, height) / rng.uniform(480, 960)
-        images.append(shrink(torch.from_numpy(render(scene, width, height, scale))))
+        if len(scene.things) == 1 and rng.random() < DOUBLE:
+            picture, truth = draw_double(rng, scene, width, height, scale)
+        else:
+            picture, truth = render(scene, width, height, scale), Seen.of(scene)
+        images.append(shrink(torch.from_numpy(picture)))
         shapes.append(math.log(width / height))
-        truths.append(labels(Seen.of(scene)))
+        truths.append(labels(truth))
     return torch.stack(images), torch.tensor(shapes), torch.tensor(truths, dtype=torch.int8)
 
 

@@ -101,7 +101,7 @@ class Batches:
             self._drawn = self._draw(AHEAD)
         shape, part, rows, prompts = self._drawn.pop()
         target, references = part.target[rows].float(), part.references[rows].float()
-        noisy, sigma, velocity = self._noised(shape, target, references, part.lots[rows])
+        noisy, sigma, velocity = self._noised(shape, target, references, part, rows)
         return Batch(
             shape=shape,
             noisy=noisy,
@@ -152,12 +152,12 @@ class Batches:
         return torch.rand(shape, generator=self._noise, device=self._device)
 
     def _noised(
-        self, shape: Shape, target: Tensor, references: Tensor, lots: Tensor
+        self, shape: Shape, target: Tensor, references: Tensor, part: Part, rows: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         count = len(target)
         noise = tie(
             torch.randn(target.shape, generator=self._noise, device=self._device),
-            lots,
+            part.lots[rows],
             self._noise,
             self.loudness,
         )
@@ -166,12 +166,14 @@ class Batches:
         velocity = noise - target
         if shape.task == "edit":
             # On the straight way from the source, noised to the level `first`, to the target.
-            # A weak strength asks for a part of the change.
+            # A weak strength asks for a part of the change; all or nothing of it where the two do
+            # not lie on each other and half of each would be seen double.
             first = LEAST_STRENGTH + (1 - LEAST_STRENGTH) * self._uniform(count, 1, 1)
             there = torch.where(self._uniform(count, 1, 1) < 0.3, 1.0, self._uniform(count, 1, 1))
             level = (first * there).clamp_min(0.02)
-            part = ((first - LEAST_STRENGTH) / (FULL_STRENGTH - LEAST_STRENGTH)).clamp(0, 1)
-            goal = references + part * (target - references)
+            asked = ((first - LEAST_STRENGTH) / (FULL_STRENGTH - LEAST_STRENGTH)).clamp(0, 1)
+            asked = torch.where(part.on_grid[rows].view(-1, 1, 1), asked, asked.round())
+            goal = references + asked * (target - references)
             kept = (1 - first) / first
             bridge = level * kept * references + (1 - level - level * kept) * goal + level * noise
             chosen = self._uniform(count, 1, 1) < FROM_SOURCE

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from training.codec import LinearCodec
 from training.lots import lots_of
+from training.sources import AS_RENDERED, Taking, draw_taking, take
 from training.text import Prompts
 from world.captions import LANGUAGES, caption
 from world.compositions import sample_compose
 from world.edits import sample_edit
 from world.frame import CELL, TILE_CELLS, frame_of
-from world.render import render
 from world.sampling import sample_paint
 from world.spec import COLOURS, KINDS, Example, Intent, Scene
 
@@ -35,6 +35,7 @@ CONTENTS = 9
 MOST = 16  # whole numbers of tokens are below it
 MOODS = (2, 3)  # how many there are of each choice that `mood_of` gives
 AMOUNTS = (0.3, 0.6, 0.6, 0.8, 1.0, 1.0, 1.25, 1.5)  # of a style, as lora_strength has it
+AS_IS = 0.5  # share of the references that come as they were rendered
 CHANGED = 0.25  # mean difference of a token's latents that counts as changed
 
 GridSize = tuple[int, int]  # rows, columns
@@ -120,6 +121,7 @@ class Part:
     contents: Tensor  # (PART, tokens, CONTENTS) fp16, see `contents_of`
     moods: Tensor  # (PART, len(MOODS)) int64, see `mood_of`
     lots: Tensor  # (PART, len(lots.NAMES), 2): what the noise must mean, see `lots_of`
+    on_grid: Tensor  # (PART,) bool: whether all references lie on the grid, see `training.sources`
     prompts: Tensor  # (PART, WORDINGS * len(LANGUAGES), text.TOKENS) int16: ids of captions
     amount: float = 0.0  # of the style, where the targets have one
 
@@ -141,10 +143,11 @@ class Camera:
         self._matrix = (weight / codec.std[:, None]).T.contiguous()
         self._shift = (codec.bias - codec.mean) / codec.std
 
-    def tokens(self, scene: Scene, grid: GridSize) -> Tensor:
+    def tokens(self, scene: Scene, grid: GridSize, taking: Taking = AS_RENDERED) -> Tensor:
         """(tokens, 128) fp32."""
         rows, columns = grid
-        pixels = torch.from_numpy(render(scene, columns * HALF, rows * HALF, HALF / TOKEN))
+        taken = take(scene, columns * HALF, rows * HALF, HALF / TOKEN, taking)
+        pixels = torch.from_numpy(taken)
         picture = pixels.permute(2, 0, 1).float().div_(127.5).sub_(1.0)
         blocks = picture.view(3, 2 * rows, 16, 2 * columns, 16).permute(1, 3, 0, 2, 4)
         latents = torch.addmm(self._shift, blocks.reshape(-1, 768), self._matrix)
@@ -215,7 +218,7 @@ def make_part(
     """
     rng = random.Random(zlib.crc32(f"{seed}/{shape.name}/{number}/{style}".encode()))
     intents, targets, references, weighty = [], [], [], []
-    contents, moods, lots, captions = [], [], [], []
+    contents, moods, lots, on_grid, captions = [], [], [], [], []
     amount = rng.choice(AMOUNTS) if style else 0.0
     for _ in range(PART):
         example = draw(shape, rng)
@@ -223,13 +226,17 @@ def make_part(
         if style is not None:
             target = replace(target, style=style, amount=amount)
         tokens = camera.tokens(target, shape.grid)
+        takings = [draw_taking(rng, TOKEN * max(grid), AS_IS) for grid in shape.references]
         shown = [
-            camera.tokens(scene, grid)
-            for scene, grid in zip(example.references, shape.references, strict=True)
+            camera.tokens(scene, grid, taking)
+            for scene, grid, taking in zip(
+                example.references, shape.references, takings, strict=True
+            )
         ]
         if shape.task == "edit":
-            before = camera.tokens(example.target, shape.grid) if style else tokens
-            weight = (before - shown[0]).abs().mean(dim=1) > CHANGED
+            before = camera.tokens(example.references[0], shape.grid)
+            after = camera.tokens(example.target, shape.grid) if style else tokens
+            weight = (after - before).abs().mean(dim=1) > CHANGED
             if example.intent.operation in ("time", "scene"):
                 weight = weight & boxes(target, shape.grid)
         else:
@@ -241,6 +248,7 @@ def make_part(
         contents.append(contents_of(target, shape.grid).half())
         moods.append(mood_of(target))
         lots.append(lots_of(example))
+        on_grid.append(all(taking.is_on_grid for taking in takings))
         for language in LANGUAGES:
             captions += [caption(example.intent, language, rng) for _ in range(WORDINGS)]
     return Part(
@@ -251,6 +259,7 @@ def make_part(
         torch.stack(contents),
         torch.tensor(moods),
         torch.tensor(lots),
+        torch.tensor(on_grid),
         prompts.ids(captions)[0].to(torch.int16).unflatten(0, (PART, -1)),
         amount,
     )

@@ -68,7 +68,8 @@ def _edit_add(rng: random.Random, source: Scene) -> tuple[Scene, Intent] | None:
         position = "right" if there.x < 0.5 else "left"
         new = Thing(kind, colour, PAIR_X[position], PAIR_SHARE)
         things = (there, new) if position == "right" else (new, there)
-    said = position if not source.things or rng.random() < 0.7 else None
+    is_plain = position == "centre" if not source.things else True  # where anyone would expect it
+    said = None if is_plain and rng.random() < 0.3 else position
     wanted = Wanted(kind, colour, said, count=1)
     return replace(source, things=things), Intent("add", objects=(wanted,))
 

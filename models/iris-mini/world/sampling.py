@@ -18,6 +18,7 @@ from world.spec import (
     PAIR_SHARE,
     PAIR_X,
     POSITION_X,
+    POSITIONS,
     SCENES,
     SIZE_SHARE,
     TIMES,
@@ -31,27 +32,47 @@ from world.spec import (
 
 UNSEEN_ONE_IN = 16  # share of (kind, colour, scene) that training never draws
 
-# What a kind looks like when nobody says its colour.
-USUAL_COLOURS: dict[str, tuple[str, ...]] = {
-    "house": ("red", "white", "orange"),
-    "tree": ("green",),
-    "boat": ("white", "red", "blue"),
-    "car": ("red", "blue", "yellow"),
-    "cat": ("orange", "black", "white"),
-    "samurai": ("red", "black", "blue"),
-    "balloon": ("red", "yellow", "purple"),
-    "cup": ("white", "blue", "red"),
+# What nobody says is as anyone would expect it, one way or the other: which of the two, the land
+# decides, and so the noise. The more were left to the noise, the more pictures would be torn
+# between two of them.
+USUAL_COLOURS: dict[str, tuple[str, str]] = {
+    "house": ("red", "white"),
+    "tree": ("green", "green"),
+    "boat": ("blue", "white"),
+    "car": ("red", "blue"),
+    "cat": ("orange", "white"),
+    "samurai": ("red", "black"),
+    "balloon": ("red", "yellow"),
+    "cup": ("white", "blue"),
     "lamp": ("yellow", "orange"),
     "bottle": ("green", "blue"),
-    "bird": ("blue", "red", "white"),
-    "flower": ("red", "pink", "yellow"),
-    "temple": ("red", "orange"),
-    "umbrella": ("red", "yellow", "purple"),
-    "chair": ("orange", "red", "blue"),
+    "bird": ("blue", "red"),
+    "flower": ("pink", "red"),
+    "temple": ("orange", "red"),
+    "umbrella": ("red", "purple"),
+    "chair": ("orange", "blue"),
     "fish": ("orange", "blue"),
 }
-# How often each place of a lone object is left unsaid.
-UNSAID_PLACES = {"left": 0.1, "centre": 0.6, "right": 0.1}
+USUAL_SCENES: dict[str, tuple[str, str]] = {
+    "house": ("hills", "ricefield"),
+    "tree": ("hills", "ricefield"),
+    "boat": ("sea", "beach"),
+    "car": ("city", "desert"),
+    "cat": ("hills", "city"),
+    "samurai": ("bamboo", "mountains"),
+    "balloon": ("hills", "mountains"),
+    "cup": ("studio", "studio"),
+    "lamp": ("studio", "studio"),
+    "bottle": ("studio", "beach"),
+    "bird": ("forest", "sea"),
+    "flower": ("hills", "forest"),
+    "temple": ("mountains", "bamboo"),
+    "umbrella": ("beach", "city"),
+    "chair": ("studio", "beach"),
+    "fish": ("sea", "sea"),
+}
+USUAL = 0.3  # share of the pictures to train on that show what is usual
+UNSAID = 0.6  # how often what is usual is left unsaid
 
 
 def is_unseen(kind: str, colour: str, scene: str) -> bool:
@@ -85,16 +106,27 @@ def _size(rng: random.Random) -> str:
     return rng.choices(("small", "medium", "large"), (0.25, 0.5, 0.25))[0]
 
 
-def _paint(rng: random.Random, unseen: bool) -> tuple[Scene, tuple[Wanted, ...]]:
-    """A scene and its objects with everything about them said."""
+def _paint(
+    rng: random.Random, unseen: bool, usual: float = 0.0
+) -> tuple[Scene, tuple[Wanted, ...]]:
+    """A scene and its objects with everything about them said.
+
+    usual: the share of them in which scene, colour and place are what nobody needs to say.
+    """
     while True:
+        here, is_usual = backdrop(rng), rng.random() < usual
         scene, time = rng.choice(SCENES), rng.choice(TIMES)
         form = rng.choices(("lone", "row", "pair", "none"), (0.6, 0.16, 0.18, 0.06))[0]
         kind, colour = rng.choice(KINDS), rng.choice(COLOURS)
+        if is_usual:
+            scene = USUAL_SCENES[kind][here.land]
+            colour = rng.choice((colour, USUAL_COLOURS[kind][here.land]))
         objects: tuple[Wanted, ...] = ()
         things: tuple[Thing, ...] = ()
         if form == "lone":
-            position, size = rng.choice(("left", "centre", "right")), _size(rng)
+            position, size = rng.choice(POSITIONS), _size(rng)
+            if is_usual and rng.random() < 0.7:
+                position, size = "centre", "medium"
             objects = (Wanted(kind, colour, position, size, 1),)
             things = lone(kind, colour, position, size)
         elif form == "row":
@@ -110,31 +142,33 @@ def _paint(rng: random.Random, unseen: bool) -> tuple[Scene, tuple[Wanted, ...]]
             things = pair(*objects)
         seen = [is_unseen(t.kind, t.colour, scene) for t in things]
         if any(seen) == unseen and (things or not unseen):
-            return Scene(scene, time, things, backdrop(rng)), objects
+            return Scene(scene, time, things, here), objects
 
 
 def _say(rng: random.Random, scene: Scene, objects: tuple[Wanted, ...]) -> Intent:
     """A caption's intent that leaves out some of it, only what anyone would expect unsaid.
 
-    Unsaid, it is day and things are of medium size; colours are usual ones.
+    Unsaid, it is day, and things are of medium size and a lone one in the middle; scene and colours
+    are the usual ones.
     """
     time = None if scene.time == "day" and rng.random() < 0.6 else scene.time
-    place = None if rng.random() < 0.1 else scene.scene
+    land = scene.backdrop.land
+    place: str | None = scene.scene
+    if objects and place == USUAL_SCENES[str(objects[0].kind)][land] and rng.random() < UNSAID:
+        place = None
     both = rng.random() < 0.75  # positions of a pair are said together or not at all
     said = []
     for wanted in objects:
         kind, colour, position, size = wanted.kind, wanted.colour, wanted.position, wanted.size
-        if colour in USUAL_COLOURS[str(kind)] and rng.random() < 0.5:
+        if colour == USUAL_COLOURS[str(kind)][land] and rng.random() < UNSAID:
             colour = None
         if len(objects) > 1:
             position = position if both else None
-        elif wanted.count == 1 and rng.random() < UNSAID_PLACES[str(position)]:
+        elif position == "centre" and rng.random() < UNSAID:
             position = None
         if size == "medium":
             size = None
         said.append(Wanted(kind, colour, position, size, wanted.count))
-    if not said and place is None:
-        place = scene.scene
     return Intent("paint", place, time, tuple(said))
 
 
@@ -144,7 +178,7 @@ def sample_scene(rng: random.Random) -> Scene:
 
 
 def sample_paint(rng: random.Random) -> Example:
-    scene, objects = _paint(rng, unseen=False)
+    scene, objects = _paint(rng, unseen=False, usual=USUAL)
     return Example((), scene, _say(rng, scene, objects))
 
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from evaluation.ledger import Ledger
 from evaluation.sections.cases import Result
 from evaluation.sections.documented import documented
-from evaluation.sections.edits import edits, strength
+from evaluation.sections.edits import edits, sources, strength
 from evaluation.sections.references import references
 from evaluation.sections.settings import guidance, sizes, steps
 from evaluation.sections.styles import lora
-from evaluation.sections.text import control, pairs, text
+from evaluation.sections.text import control, pairs, text, unsaid
 from evaluation.sections.trust import probe
 
 Section = Callable[[Ledger, int, int], Result]
@@ -19,12 +19,14 @@ Section = Callable[[Ledger, int, int], Result]
 SECTIONS: dict[str, tuple[Section, int]] = {
     "probe": (probe, 400),
     "text": (text, 200),
+    "unsaid": (unsaid, 200),
     "control": (control, 200),
     "sizes": (sizes, 100),
     "pairs": (pairs, 100),
     "steps": (steps, 100),
     "guidance": (guidance, 100),
     "edits": (edits, 60),
+    "sources": (sources, 60),
     "strength": (strength, 40),
     "references": (references, 60),
     "lora": (lora, 40),

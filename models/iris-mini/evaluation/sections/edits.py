@@ -9,14 +9,18 @@ from evaluation import measures
 from evaluation.generate import EDIT_STRENGTH, Task
 from evaluation.ledger import Ledger
 from evaluation.measures import Image
+from evaluation.probe import Seen
 from evaluation.score import Tally, parts_of
 from evaluation.sections.cases import EDIT_SIDE, Result, draws, picture_seed
 from evaluation.sections.trends import rising, share_rising
 from world.captions import LANGUAGES, caption
 from world.edits import EDITS, sample_edit
 from world.render import render
-from world.spec import Example
+from world.spec import Example, Intent, Scene, Wanted
 
+# Where a source comes from that was not rendered for its edit: the size it was made in.
+ELSEWHERE = {"of 768x768": (768, 768), "of 960x960": (960, 960), "of 720x496": (720, 496)}
+OWN_SIDE = 768  # of the model's own pictures
 STRENGTHS = (0.2, 0.4, 0.6, 0.75, 1.0)
 _OBJECT_EDITS = ("colour", "add", "remove", "replace", "count")
 
@@ -72,11 +76,7 @@ def edits(ledger: Ledger, count: int, seed: int) -> Result:
             found = ledger.findings(f"{operation} {side} at {strength}", tasks, measure)
             tally = Tally()
             for (example, _), finding in zip(cases, found, strict=True):
-                asked, kept = parts_of(example)
-                answers = {
-                    "changed": all(asked.agrees(finding.seen).values()),
-                    "kept": all(kept.agrees(finding.seen).values()),
-                }
+                answers = _answers(example, finding.seen)
                 tally.add(answers)
                 whole.add(answers)
             rates = tally.rates()
@@ -86,6 +86,79 @@ def edits(ledger: Ledger, count: int, seed: int) -> Result:
         part["overall"] = whole.rates()
         result[f"{side} at {strength}"] = part
     return result
+
+
+def sharpness(task: Task, picture: Image) -> dict[str, float]:
+    """Edges as a share of those of the picture that was asked for."""
+    wanted = render(task.target, task.width, task.height)
+    return {"sharpness": measures.edge_density(picture) / measures.edge_density(wanted)}
+
+
+def sources(ledger: Ledger, count: int, seed: int) -> Result:
+    """Edits of pictures that were made in another size, or by the model itself.
+
+    Of the model's own pictures those count that show what they were to show.
+    """
+    result: Result = {}
+    for name, size in (*ELSEWHERE.items(), ("own", None)):
+        part: Result = {}
+        whole, sharp = Tally(), []
+        for operation in EDITS:
+            cases = []
+            for example, task in _edit_cases(operation, EDIT_SIDE, count, seed):
+                if size is not None:
+                    height = EDIT_SIDE * size[1] // size[0] // 16 * 16
+                    moved = replace(task, height=height, source_size=size)
+                else:
+                    first = _made(example.references[0], task.seed)
+                    moved = replace(task, sources=(), first=first)
+                cases.append((example, moved))
+            if size is None:
+                firsts = [task.first for _, task in cases if task.first is not None]
+                seen = ledger.findings(f"{operation} own, before", firsts)
+                cases = [
+                    case
+                    for case, finding in zip(cases, seen, strict=True)
+                    if all(Seen.of(case[0].references[0]).agrees(finding.seen).values())
+                ]
+            tasks = [task for _, task in cases]
+            found = ledger.findings(f"{operation} {name}", tasks, sharpness)
+            tally = Tally()
+            for (example, _), finding in zip(cases, found, strict=True):
+                answers = _answers(example, finding.seen)
+                tally.add(answers)
+                whole.add(answers)
+            sharp += [finding.numbers["sharpness"] for finding in found]
+            part[operation] = tally.rates()
+        part["overall"] = whole.rates() | {"sharpness": round(fmean(sharp), 4)}
+        result[name] = part
+    return result
+
+
+def _made(scene: Scene, seed: int) -> Task:
+    """The scene from its caption, with everything said."""
+    things = scene.things
+    if len(things) > 1 and things[0].kind == things[1].kind:
+        objects: tuple[Wanted, ...] = (Wanted(things[0].kind, things[0].colour, count=len(things)),)
+    elif len(things) > 1:
+        sides = zip(things, ("left", "right"), strict=True)
+        objects = tuple(Wanted(one.kind, one.colour, side, count=1) for one, side in sides)
+    else:
+        truth = Seen.of(scene)
+        lone = Wanted(truth.kind, truth.colour, truth.position, truth.size, 1)
+        objects = (lone,) if things else ()
+    said = caption(
+        Intent("paint", scene.scene, scene.time, objects), LANGUAGES[0], draws(seed, "own")
+    )
+    return Task(said, scene, OWN_SIDE, OWN_SIDE, seed)
+
+
+def _answers(example: Example, seen: Seen) -> dict[str, bool]:
+    asked, kept = parts_of(example)
+    return {
+        "changed": all(asked.agrees(seen).values()),
+        "kept": all(kept.agrees(seen).values()),
+    }
 
 
 def strength(ledger: Ledger, count: int, seed: int) -> Result:
@@ -99,9 +172,7 @@ def strength(ledger: Ledger, count: int, seed: int) -> Result:
         distances.append([finding.numbers["apart"] for finding in found])
         tally = Tally()
         for (example, _), finding in zip(cases, found, strict=True):
-            asked, kept = parts_of(example)
-            right = {"changed": all(asked.agrees(finding.seen).values())}
-            tally.add(right | {"kept": all(kept.agrees(finding.seen).values())})
+            tally.add(_answers(example, finding.seen))
         result[str(value)] = {"difference": round(fmean(distances[-1]), 4)} | tally.rates()
     result["rises"] = rising([fmean(values) for values in distances])
     result["share_that_rise"] = share_rising(distances)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from evaluation.generate import Task
 from evaluation.ledger import Finding, Ledger
 from evaluation.probe import Seen
 from evaluation.score import asked_of, shuffled
 from evaluation.sections.cases import SIDE, Case, Result, draws, full, picture_seed, rates_of
 from world.captions import LANGUAGES, caption
-from world.sampling import sample_pair
+from world.sampling import sample_full, sample_pair
 
 
 def text(ledger: Ledger, count: int, seed: int) -> Result:
@@ -26,6 +28,26 @@ def text(ledger: Ledger, count: int, seed: int) -> Result:
         chosen = [i for i, case in enumerate(cases) if case.is_unseen == unseen]
         result[name] = rates_of([cases[i] for i in chosen], [findings[i] for i in chosen])
     result["overall"] = rates_of(cases, findings)
+    return result
+
+
+def unsaid(ledger: Ledger, count: int, seed: int) -> Result:
+    """Captions that leave out the place of the object, or all but the object."""
+    result: Result = {}
+    for name, is_bare in (("place", False), ("all but the object", True)):
+        rng = draws(seed, "unsaid", name)
+        cases = []
+        for i in range(count):
+            example = sample_full(rng, unseen=bool(i // 2 % 2))
+            [wanted] = example.intent.objects
+            wanted = replace(wanted, position=None, size=None, count=1)
+            intent = replace(example.intent, objects=(wanted,))
+            if is_bare:
+                intent = replace(intent, scene=None, time=None)
+            said = caption(intent, LANGUAGES[i % 2], rng, held_out=True)
+            task = Task(said, example.target, SIDE, SIDE, picture_seed(rng))
+            cases.append(Case(task, asked_of(intent)))
+        result[name] = rates_of(cases, ledger.findings(f"unsaid {name}", [c.task for c in cases]))
     return result
 
 
