@@ -3,6 +3,7 @@
 import random
 
 from evaluation.probe import Probe, Seen
+from evaluation.train_probe import draw_double, draw_scene
 from world import sampling
 from world.render import render
 
@@ -19,3 +20,19 @@ def test_the_probe_reads_pictures_of_every_size():
             for scene, one in zip(scenes, seen, strict=True)
         )
     assert right >= 95
+
+
+def test_the_probe_counts_a_second_object_however_close_or_pale():
+    probe = Probe.load()
+    rng = random.Random(78)
+    right = {1: 0, 2: 0}
+    asked = {1: 0, 2: 0}
+    while min(asked.values()) < 40:
+        scene = draw_scene(rng)
+        if len(scene.things) == 1:
+            picture, truth = draw_double(rng, scene, 512, 512, 512 / 768)
+            [seen] = probe([picture])
+            asked[truth.count] += 1
+            right[truth.count] += seen.count == truth.count
+    assert right[1] >= 0.9 * asked[1]
+    assert right[2] >= 0.85 * asked[2]

@@ -37,6 +37,7 @@ from evaluation.probe import (
     save,
     shrink,
 )
+from training.devices import choose
 from world import sampling
 from world.render import render
 from world.spec import (
@@ -193,6 +194,7 @@ def disturb(images: Tensor) -> Tensor:
     """
     part = len(images) // 4
     clean, soft, rough = images.split([len(images) - 2 * part, part, part])
+    device = images.device
     side = int(torch.randint(56, 100, ()))
     small = functional.interpolate(soft, (side, side), mode="area")
     soft = functional.interpolate(small, (SIDE, SIDE), mode="bilinear")
@@ -200,20 +202,27 @@ def disturb(images: Tensor) -> Tensor:
     size = len(worn)
     # A model makes a picture cell by cell, and a cell may be a little off.
     cells = int(torch.randint(6, 17, ()))
-    off = 0.1 * torch.rand(size, 1, 1, 1) * torch.randn(size, 3, cells, cells)
+    off = 0.1 * _some(size, device) * torch.randn(size, 3, cells, cells, device=device)
     worn = worn + functional.interpolate(off, (SIDE, SIDE), mode="bilinear")
-    worn = worn + 0.08 * torch.rand(size, 1, 1, 1) * torch.randn(size, 1, SIDE, SIDE)
+    worn = worn + 0.08 * _some(size, device) * torch.randn(size, 1, SIDE, SIDE, device=device)
     images = torch.cat([clean, worn.clamp(-1.0, 1.0)])
-    gain = 1.0 + 0.05 * torch.randn(len(images), 3, 1, 1)
-    return images * gain + 0.04 * torch.randn(len(images), 3, 1, 1)
+    gain = 1.0 + 0.05 * torch.randn(len(images), 3, 1, 1, device=device)
+    return images * gain + 0.04 * torch.randn(len(images), 3, 1, 1, device=device)
+
+
+def _some(size: int, device: torch.device) -> Tensor:
+    return torch.rand(size, 1, 1, 1, device=device)
 
 
 def batches(count: int) -> Iterator[Tensor]:
     yield from torch.randperm(count).split(BATCH)
 
 
-def train(images: Tensor, shapes: Tensor, truths: Tensor, epochs: int) -> ProbeNet:
-    net = ProbeNet().to(memory_format=torch.channels_last)
+def train(
+    images: Tensor, shapes: Tensor, truths: Tensor, epochs: int, device: torch.device
+) -> ProbeNet:
+    images, shapes, truths = images.to(device), shapes.to(device), truths.to(device)
+    net = ProbeNet().to(device, memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.02)
     steps = epochs * math.ceil(len(images) / BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -221,27 +230,26 @@ def train(images: Tensor, shapes: Tensor, truths: Tensor, epochs: int) -> ProbeN
     )
     progress = tqdm(total=steps, desc="training")
     for _ in range(epochs):
-        for chosen in batches(len(images)):
+        for number in batches(len(images)):
+            chosen = number.to(device)
             inputs = disturb(as_input(images[chosen])).contiguous(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast(device.type, torch.bfloat16):
                 logits = net(inputs, shapes[chosen])
             wanted = truths[chosen].long()
-            loss = torch.zeros(())
+            loss = torch.zeros((), device=device)
             for column, name in enumerate(VALUES):
-                known = wanted[:, column] != NONE
-                if known.any():
-                    share = known.float().mean()
-                    loss = loss + share * functional.cross_entropy(
-                        logits[name].float()[known], wanted[known, column]
-                    )
+                # over the whole batch: what fewer pictures have counts for less
+                loss = loss + functional.cross_entropy(
+                    logits[name].float(), wanted[:, column], ignore_index=NONE, reduction="sum"
+                ) / len(wanted)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             schedule.step()
             progress.update()
-            progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+        progress.set_postfix(loss=f"{loss.item():.3f}")
     progress.close()
-    return net.eval()
+    return net.cpu().eval()
 
 
 def main() -> None:
@@ -252,11 +260,12 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1, help="that render")
     parser.add_argument("--threads", type=int, default=1, help="that train")
     parser.add_argument("--seed", type=int, default=7, help="of the pictures")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     options = parser.parse_args()
     data = draw(options.pictures, options.seed, options.processes)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    save(train(*data, options.epochs), options.out)
+    save(train(*data, options.epochs, choose(options.device)), options.out)
     print(json.dumps(ceiling(Probe.load(options.out), 1600, options.seed), indent=2))
 
 
