@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test lint format clean
 .PHONY: bento image image-test sbom
-.PHONY: bench-solo bench-mix bench-style bench-front bench-gpu bench-accounts soak
+.PHONY: bench-solo bench-mix bench-style bench-front bench-gpu bench-klein bench-accounts soak gpu-soak
 .PHONY: mini-vae mini-text mini-data mini-train mini-refine mini-styles mini-eval mini-release
 
 help: ## List the targets
@@ -122,6 +122,9 @@ bench-style: $(INSTALLED) ## what styles cost a step
 bench-gpu: $(INSTALLED) ## FLUX.2-klein-4B with random weights on a GPU, beside the stock pipeline
 	$(BENCH)/gpu.py
 
+bench-klein: $(INSTALLED) ## every way to fit klein-4B into a GPU's memory, with random weights
+	$(BENCH)/klein.py
+
 bench-front: $(INSTALLED) ## what the front adds to a picture
 	$(BENCH)/front.py
 
@@ -131,6 +134,10 @@ bench-accounts: $(INSTALLED) ## what money costs: a hold and its capture, paid r
 KILLS ?= 1000
 soak: $(INSTALLED) ## kill the service at random moments (KILLS=1000) and check the money
 	$(BENCH)/soak.py --kills $(KILLS)
+
+SOAK_MINUTES ?= 10
+gpu-soak: $(INSTALLED) ## mixed work for SOAK_MINUTES=10 on a GPU, memory watched
+	$(BENCH)/gpu_soak.py --minutes $(SOAK_MINUTES)
 
 clean: ## Remove the virtual environment, the caches and what was built
 	rm -rf $(VENV) build image.env .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -100,7 +100,7 @@ class Denoiser:
             inside = tokens_inside(
                 job.mask, job.width_px, job.height_px, grid, model.pixels_per_token
             )
-            held = Held(images[0][0].float(), noise, inside.to(model.device))
+            held = Held(images[0][0].float(), noise, upload(inside, model.device))
         positions = [text_positions(prompt.shape[1]), image_positions(grid)]
         positions += [image_positions(g, reference=i) for i, (_, g) in enumerate(images)]
         return Row(
@@ -109,7 +109,7 @@ class Denoiser:
             prompt=prompt,
             unconditional=unconditional,
             references=torch.cat([t for t, _ in images], dim=1) if images else None,
-            rotation=self._transformer.rotation(torch.cat(positions).to(model.device)),
+            rotation=self._transformer.rotation(upload(torch.cat(positions), model.device)),
             sigmas=sigmas,
             held=held,
             worn=self._styles.wear(job.lora, job.lora_strength),

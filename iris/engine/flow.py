@@ -14,6 +14,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 from torch import Tensor
 
+from iris.engine.transfer import upload
+
 # Below this the time shift divides by nothing, and no picture could show the difference.
 _LEAST = 1e-6
 
@@ -61,7 +63,7 @@ def initial_noise(shape: tuple[int, ...], seed: int, device: torch.device) -> Te
     every machine and in every batch.
     """
     generator = torch.Generator("cpu").manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float32).to(device)
+    return upload(torch.randn(shape, generator=generator, dtype=torch.float32), device)
 
 
 def mix(clean: Tensor, noise: Tensor, sigma: float) -> Tensor:

@@ -1,3 +1,4 @@
+import copy
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -67,3 +68,50 @@ def test_the_slice_of_all_of_them_is_streamed_too(blocks):
     assert streamed[:5] is streamed
     assert streamed[1] is blocks[1]
     assert len(streamed[:2]) == 2
+
+
+@torch.no_grad()
+def test_a_pass_takes_room_for_two_blocks_and_no_more():
+    sizes = [(4, 6), (6, 3), (3, 9), (9, 2), (2, 5)]
+    blocks = [nn.Linear(*size) for size in sizes]
+    x = torch.randn(3, 4)
+    expected = forward(blocks, x)
+    seen = set()
+    for block in StreamedBlocks(blocks, CPU):
+        seen.add(min(tensor.data_ptr() for tensor in block.parameters()))
+        x = block(x)
+    assert len(seen) == 2
+    assert torch.equal(x, expected)
+
+
+@torch.no_grad()
+def test_tensors_of_every_kind_and_form_come_along():
+    norms = [nn.BatchNorm1d(3), nn.BatchNorm1d(3).to(torch.bfloat16)]
+    for norm in norms:
+        norm.register_buffer("mask", torch.tensor([True, False, True]))
+        norm.register_buffer("turned", torch.randn(2, 5).T)
+        norm.register_buffer("nothing", torch.zeros(0))
+    expected = [{k: v.clone() for k, v in norm.state_dict().items()} for norm in norms]
+    for norm, values in zip(StreamedBlocks(norms, CPU), expected, strict=True):
+        found = norm.state_dict()
+        assert found.keys() == values.keys()
+        assert all(torch.equal(found[key], value) for key, value in values.items())
+        assert all(found[key].dtype == value.dtype for key, value in values.items())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@torch.no_grad()
+def test_on_a_gpu_a_pass_takes_room_for_two_blocks_however_far_the_host_is_ahead():
+    device = torch.device("cuda")
+    blocks = [nn.Linear(2048, 2048) for _ in range(24)]
+    x = torch.randn(256, 2048, device=device)
+    expected = forward([copy.deepcopy(block).to(device) for block in blocks], x)
+    streamed = StreamedBlocks(blocks, device)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    for _ in range(5):
+        assert torch.equal(forward(streamed, x), expected)
+    taken = torch.cuda.max_memory_allocated() - before
+    assert taken < 3 * 4 * 2048 * 2048
+    assert all(block.weight.is_pinned() for block in blocks)
