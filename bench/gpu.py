@@ -6,7 +6,8 @@ Without a GPU it says so and measures nothing. --rehearse runs all of it on a CP
 the same shape and a fraction of its width, to see that it runs; it writes no result.
 
 Milliseconds of the steps alone and of whole pictures, TFLOP/s of the steps, peak memory, the share
-of the floor, and the stock pipeline beside it, eager and compiled.
+of the floor, with blocks in bfloat16 and in float8, and the stock pipeline beside it, eager and
+compiled. What matters most comes first, and each figure is written when it is there.
 Source of the configuration and of the floors: the published config of FLUX.2-klein-4B, and the
 floating-point operations of its steps at 790 TFLOP/s, dense bfloat16 as measured on an H200.
 """
@@ -14,6 +15,7 @@ floating-point operations of its steps at 790 TFLOP/s, dense bfloat16 as measure
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import shutil
 import statistics
@@ -21,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,21 +38,25 @@ from machine import facts
 from safetensors.torch import save_file
 from server import CHECKOUT, RESULTS
 from solo import a_source, job_of
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from iris.engine.activity import Activity
+from iris.engine.attention import Attention, Segments, one_by_one, varlen
 from iris.engine.cache import Cache
 from iris.engine.conditioning import Conditioner
 from iris.engine.denoiser import Denoiser, Row, to_pixels
 from iris.engine.loader import Components, cut
 from iris.engine.lora import Styles, install_styles
+from iris.engine.quantised import Fp8Linear, round_layers
 from iris.jobs import EditJob, Job
 
 # side, steps, references: the floor on an H200 in ms, where one is known
 CASES = {(768, 4, 0): 113, (960, 4, 0): 171, (768, 30, 0): None} | {
     (704, 4, count): floor for count, floor in ((1, 180), (3, 382), (5, 631))
 }
+FIRST = (768, 4, 0)
+Case = tuple[int, int, int]
 TEXT_TOKENS, TEXT_LAYERS = 512, (9, 18, 27)
 RANK = 16
 
@@ -106,12 +113,14 @@ def klein(shrink: int, device: torch.device, dtype: torch.dtype) -> Flux2KleinPi
 
 
 def components_of(pipeline: Flux2KleinPipeline, device: torch.device) -> Components:
-    """As the loader takes them; the pipeline loses the layers of text that it has no use for."""
-    cut(pipeline.text_encoder.model, max(TEXT_LAYERS))
+    """As the loader takes them; the pipeline stays what it is, and the weights are there once."""
+    text_encoder = copy.copy(pipeline.text_encoder.model)
+    text_encoder._modules = dict(text_encoder._modules)  # of its own: layers are dropped from it
+    cut(text_encoder, max(TEXT_LAYERS))
     return Components(
         transformer=pipeline.transformer,
-        vae=pipeline.vae.to(memory_format=torch.channels_last),
-        text_encoder=pipeline.text_encoder.model,
+        vae=copy.deepcopy(pipeline.vae).to(memory_format=torch.channels_last),
+        text_encoder=text_encoder,
         tokenizer=pipeline.tokenizer,
         scheduler_config=dict(pipeline.scheduler.config),
         pixels_per_token=2 * pipeline.vae_scale_factor,
@@ -171,14 +180,12 @@ def flops_a_step(components: Components, row: Row) -> float:
     return products + 4.0 * blocks * (text + picture) ** 2 * width
 
 
-class Bench:
-    """One denoiser, and the clock of its device."""
+class Encoding:
+    """Jobs into rows, nothing kept from one to the next."""
 
-    def __init__(self, components: Components, styles: Styles, compiled: bool) -> None:
-        self._model = components
-        self.denoiser = Denoiser(components, styles, compiled=compiled)
-        self.denoiser.warm()
-        self.conditioner = Conditioner(components, self.denoiser, Cache(0), Activity())
+    def __init__(self, components: Components, denoiser: Denoiser) -> None:
+        self.conditioner = Conditioner(components, denoiser, Cache(0), Activity())
+        self.warm = self.conditioner.warm
 
     def rows(self, jobs: Sequence[Job]) -> list[Row]:
         found = []
@@ -187,6 +194,23 @@ class Bench:
                 raise row
             found.append(row)
         return found
+
+
+class Bench:
+    """One denoiser, and the clock of its device."""
+
+    def __init__(self, components: Components, styles: Styles, compiled: bool) -> None:
+        self._model = components
+        self.denoiser = Denoiser(components, styles, compiled=compiled)
+        self.denoiser.warm()
+        self.call_by_call = Encoding(components, self.denoiser)
+        encoding = Encoding(components, self.denoiser)
+        encoding.warm()
+        self.rows = encoding.rows
+        self.conditioner = encoding.conditioner
+
+    def flops_a_step(self, job: Job) -> float:
+        return flops_a_step(self._model, self.rows([job])[0])
 
     def steps(self, jobs: Sequence[Job]) -> Callable[[], None]:
         """All steps of pictures that are encoded already."""
@@ -232,6 +256,193 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
+class Measure:
+    """What is measured, each kept under its name at once."""
+
+    def __init__(
+        self,
+        result: dict[str, Any],
+        keep: Callable[[str, dict[str, Any]], None],
+        rounds: int,
+        side_of: Callable[[int], int],
+    ) -> None:
+        """side_of: the side that stands for another one, in a rehearsal a smaller one."""
+        self._result = result
+        self._keep = keep
+        self._rounds = rounds
+        self._side_of = side_of
+
+    def _ms(self, work: Callable[[], object]) -> float:
+        return milliseconds(work, self._rounds)
+
+    def _plain(self, side: int, count: int = 1) -> list[Job]:
+        return [a_job(self._side_of(side), 4, 0, seed=seed) for seed in range(count)]
+
+    def tried(self, name: str, work: Callable[[], None]) -> None:
+        """What this device or this torch cannot do is noted, and does not stop the rest."""
+        try:
+            work()
+        except Exception as error:
+            self._keep(f"{name} failed", {"error": f"{type(error).__name__}: {error}"[:400]})
+
+    def stock(self, stock: Callable[[Job], Callable[[], object]], case: Case) -> None:
+        side, steps, count = case
+        job = a_job(self._side_of(side), steps, count)
+        self._keep(f"stock, {_name(case)}", {"picture_ms": round(self._ms(stock(job)))})
+
+    def engine(self, name: str, bench: Bench, case: Case) -> None:
+        """Steps alone, how soon all of them are asked for, and whole pictures."""
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        side, steps, count = case
+        job = a_job(self._side_of(side), steps, count)
+        all_steps = bench.steps([job])
+        taken_ms = self._ms(all_steps)
+        begun = time.perf_counter()
+        all_steps()
+        asked_ms = 1000 * (time.perf_counter() - begun)
+        whole_ms = self._ms(bench.pictures([job]))
+        flops = bench.flops_a_step(job) * steps
+        stock_ms = self._result[f"stock, {_name(case)}"]["picture_ms"]
+        floor_ms = CASES[case]
+        self._keep(
+            f"{name}, {_name(case)}",
+            {
+                "steps_ms": round(taken_ms, 1),
+                "asked_for_ms": round(asked_ms, 1),
+                "picture_ms": round(whole_ms, 1),
+                "tflops": round(flops / taken_ms / 1e9, 1),
+                "of_the_floor": floor_ms and round(taken_ms / floor_ms, 2),
+                "stock/engine": round(stock_ms / whole_ms, 2),
+                "peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 1)
+                if torch.cuda.is_available()
+                else None,
+            },
+        )
+
+    def stages(self, bench: Bench) -> None:
+        """What is not steps; and whether a prompt that is replayed is the prompt."""
+        [job] = self._plain(768)
+        [row] = bench.rows([job])
+        self._keep(
+            "engine, the stages of 768x768",
+            {
+                "encode_ms": round(self._ms(lambda: bench.rows([job])), 1),
+                "decode_ms": round(self._ms(lambda: bench.denoiser.decode(row)), 1),
+                "call_by_call_ms": round(self._ms(lambda: bench.call_by_call.rows([job])), 1),
+            },
+        )
+        [other] = bench.call_by_call.rows([job])
+        self._keep("a replayed prompt beside itself call by call", _off(row.prompt, other.prompt))
+
+    def styles(self, bench: Bench) -> None:
+        wishes = (None, "one", "two", "one")
+        plain = self._plain(768, len(wishes))
+        mixed = [replace(job, lora=wish) for job, wish in zip(plain, wishes, strict=True)]
+        # in turns: what one gets of the device's clock, the other gets, too
+        without, with_styles = bench.steps(plain), bench.steps(mixed)
+        pairs = [(self._ms(without), self._ms(with_styles)) for _ in range(2)]
+        none_ms, mixed_ms = (statistics.mean(side) for side in zip(*pairs, strict=True))
+        self._keep(
+            "styles, four pictures at once",
+            {
+                "none_ms": round(none_ms, 1),
+                "mixed_ms": round(mixed_ms, 1),
+                "cost": round(mixed_ms / none_ms - 1, 4),
+            },
+        )
+        one = self._plain(768)
+        alone_ms = self._ms(bench.steps(one))
+        dressed_ms = self._ms(bench.steps([replace(one[0], lora="one")]))
+        self._keep("styles, one picture", {"cost": round(dressed_ms / alone_ms - 1, 4)})
+
+    def fp8(self, bench: Bench, components: Components) -> None:
+        """The blocks of a copy in float8, for two sizes whose stock pictures are measured."""
+        begun = time.perf_counter()
+        eight_bits = in_fp8(components, compiled=components.device.type == "cuda")
+        _wait()
+        self._keep(
+            "fp8, rounding and compiling", {"seconds": round(time.perf_counter() - begun, 1)}
+        )
+        for case in (FIRST, (960, 4, 0)):
+            self.engine("engine fp8", eight_bits, case)
+        self.likeness("fp8 beside bfloat16, 768x768, 4 steps", bench, eight_bits)
+
+    def likeness(self, name: str, bench: Bench, other: Bench) -> None:
+        """How far latents are apart after all steps; of random weights, so only roughly telling."""
+        ends = []
+        for one in (bench, other):
+            rows = one.rows(self._plain(768))
+            while not rows[0].is_done:
+                one.denoiser.step(rows)
+            ends.append(rows[0].latents)
+        self._keep(name, _off(*ends))
+
+    def attention(self, device: torch.device, dtype: torch.dtype, heads: int) -> None:
+        """Every implementation that serves this device, over one segment and over four."""
+        kinds = {"one by one": one_by_one}
+        if device.type == "cuda":
+            kinds["varlen"] = varlen
+        for lengths in ((1536,), (2816,), (8256,), (2816,) * 4):
+            segments = Segments(tuple(map(self._side_of, lengths)), device)
+            shape = (3, sum(segments.lengths), heads, 128)
+            parts = torch.randn(shape, device=device, dtype=dtype)
+
+            def repeated(attend: Attention, parts: Tensor = parts, s: Segments = segments) -> None:
+                for _ in range(10):
+                    attend(*parts, s)
+
+            taken = {
+                kind: round(self._ms(partial(repeated, attend)) / 10, 3)
+                for kind, attend in kinds.items()
+            }
+            self._keep(f"attention, {len(lengths)} of {lengths[0]} tokens, ms", taken)
+
+    def batches(self, bench: Bench) -> None:
+        for count, side in ((1, 512), (2, 512), (4, 512), (2, 768)):
+            taken_ms = self._ms(bench.steps(self._plain(side, count)))
+            self._keep(
+                f"batch of {count}, {side}x{side}, 4 steps",
+                {"steps_ms": round(taken_ms, 1), "ms_each": round(taken_ms / count, 1)},
+            )
+
+    def unlike(self, bench: Bench) -> None:
+        jobs = [
+            a_job(self._side_of(512), 4, 0),
+            a_job(self._side_of(960), 4, 0, "one"),
+            a_job(self._side_of(704), 4, 2, "two"),
+        ]
+        apart_ms = sum(self._ms(bench.steps([job])) for job in jobs)
+        together_ms = self._ms(bench.steps(jobs))
+        self._keep(
+            "unlike pictures",
+            {"one_by_one_ms": round(apart_ms, 1), "together_ms": round(together_ms, 1)},
+        )
+
+
+def _name(case: Case) -> str:
+    side, steps, count = case
+    return f"{side}x{side}, {steps} steps, {count} references"
+
+
+def _off(one: Tensor, other: Tensor) -> dict[str, Any]:
+    """How far two are apart, of the size of the second."""
+    one, other = one.float(), other.float()
+    return {
+        "same": torch.equal(one, other),
+        "relative": float(f"{float((one - other).norm() / other.norm()):.2e}"),
+    }
+
+
+def in_fp8(components: Components, *, compiled: bool) -> Bench:
+    """The same with the blocks of a copy of the transformer in float8."""
+    transformer = copy.deepcopy(components.transformer)
+    for blocks in (transformer.transformer_blocks, transformer.single_transformer_blocks):
+        round_layers(blocks, Fp8Linear, components.device)
+    rounded = replace(components, transformer=transformer)
+    return Bench(rounded, Styles(transformer), compiled=compiled)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
@@ -274,102 +485,34 @@ def main() -> None:
         )
 
     with torch.inference_mode():
-        for (side, steps, count), _ in CASES.items():
-            job = a_job(side_of(side), steps, count)
-            name = f"{side}x{side}, {steps} steps, {count} references"
-            keep(f"stock, {name}", {"picture_ms": round(milliseconds(stock(job), options.rounds))})
+        measure = Measure(result, keep, options.rounds, side_of)
+        measure.stock(stock, FIRST)
         components = components_of(pipeline, device)
-        eager = Bench(components, Styles(pipeline.transformer), compiled=False)
-        job = a_job(side_of(768), 4, 0)
-        keep(
-            "engine eager, 768x768, 4 steps",
-            {
-                "steps_ms": round(milliseconds(eager.steps([job]), options.rounds), 1),
-            },
-        )
         styles = add_styles(pipeline.transformer, ("one", "two"))
         begun = time.perf_counter()
-        bench = Bench(components, styles, compiled=True)
+        bench = Bench(components, styles, compiled=not options.rehearse)
         _wait()
         keep("compile", {"seconds": round(time.perf_counter() - begun, 1)})
-        job = a_job(side_of(768), 4, 0)
-        [row] = bench.rows([job])
-        keep(
-            "engine, the stages of 768x768",
-            {
-                "encode_ms": round(milliseconds(lambda: bench.rows([job]), options.rounds), 1),
-                "decode_ms": round(
-                    milliseconds(lambda: bench.denoiser.decode(row), options.rounds), 1
-                ),
-            },
-        )
-        for (side, steps, count), floor_ms in CASES.items():
-            if device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats()
-            job = a_job(side_of(side), steps, count)
-            taken_ms = milliseconds(bench.steps([job]), options.rounds)
-            whole_ms = milliseconds(bench.pictures([job]), options.rounds)
-            flops = flops_a_step(components, bench.rows([job])[0]) * steps
-            name = f"{side}x{side}, {steps} steps, {count} references"
-            stock_ms = result[f"stock, {name}"]["picture_ms"]
-            keep(
-                f"engine, {name}",
-                {
-                    "steps_ms": round(taken_ms, 1),
-                    "picture_ms": round(whole_ms, 1),
-                    "tflops": round(flops / taken_ms / 1e9, 1),
-                    "of_the_floor": floor_ms and round(taken_ms / floor_ms, 2),
-                    "stock/engine": round(stock_ms / whole_ms, 2),
-                    "peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 1)
-                    if device.type == "cuda"
-                    else None,
-                },
-            )
-        plain = [a_job(side_of(768), 4, 0, seed=seed) for seed in range(4)]
-        wishes = (None, "one", "two", "one")
-        mixed = [a_job(side_of(768), 4, 0, lora, seed) for seed, lora in enumerate(wishes)]
-        without = milliseconds(bench.steps(plain), options.rounds)
-        with_styles = milliseconds(bench.steps(mixed), options.rounds)
-        keep(
-            "styles, four pictures at once",
-            {
-                "none_ms": round(without, 1),
-                "mixed_ms": round(with_styles, 1),
-                "cost": round(with_styles / without - 1, 4),
-            },
-        )
-        for count in (1, 2, 4):
-            for side in (512, 768):
-                jobs = [a_job(side_of(side), 4, 0, seed=seed) for seed in range(count)]
-                taken_ms = milliseconds(bench.steps(jobs), options.rounds)
-                keep(
-                    f"batch of {count}, {side}x{side}, 4 steps",
-                    {
-                        "steps_ms": round(taken_ms, 1),
-                        "ms_each": round(taken_ms / count, 1),
-                    },
-                )
-        unlike = [
-            a_job(side_of(512), 4, 0),
-            a_job(side_of(960), 4, 0, "one"),
-            a_job(side_of(704), 4, 2, "two"),
-        ]
-        apart_ms = sum(milliseconds(bench.steps([job]), options.rounds) for job in unlike)
-        together_ms = milliseconds(bench.steps(unlike), options.rounds)
-        keep(
-            "unlike pictures",
-            {
-                "one_by_one_ms": round(apart_ms, 1),
-                "together_ms": round(together_ms, 1),
-            },
-        )
+        measure.stages(bench)
+        measure.engine("engine", bench, FIRST)
+        measure.tried("styles", lambda: measure.styles(bench))
+        measure.stock(stock, (960, 4, 0))
+        measure.tried("fp8", lambda: measure.fp8(bench, components))
+        measure.engine("engine", bench, (960, 4, 0))
+        heads = pipeline.transformer.config.num_attention_heads
+        measure.tried("attention", lambda: measure.attention(device, dtype, heads))
+        for case in list(CASES)[2:]:
+            measure.stock(stock, case)
+            measure.engine("engine", bench, case)
+        measure.batches(bench)
+        measure.unlike(bench)
+        eager = Bench(components, Styles(pipeline.transformer), compiled=False)
+        measure.engine("engine eager", eager, FIRST)
         pipeline.transformer.compile_repeated_blocks(dynamic=True)
         job = a_job(side_of(768), 4, 0)
         keep(
             "stock compiled, 768x768, 4 steps",
-            {
-                "picture_ms": round(milliseconds(stock(job), options.rounds)),
-            },
+            {"picture_ms": round(milliseconds(stock(job), options.rounds))},
         )
     if options.rehearse:
         print("A rehearsal: these figures mean nothing and are not kept.")

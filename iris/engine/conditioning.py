@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import threading
 from collections.abc import Sequence
@@ -21,7 +22,12 @@ from iris.engine.latents import Grid, normalise, patchify, to_tokens
 from iris.engine.loader import Components
 from iris.engine.memory import with_room
 from iris.engine.quantised import EightBitLinear
+from iris.engine.replay import Replay
+from iris.engine.streaming import StreamedBlocks
+from iris.engine.transfer import upload
 from iris.jobs import EditJob, Job, Pixels
+
+_log = logging.getLogger("iris.engine")
 
 _PLACE = "PROMPT-GOES-HERE"
 
@@ -52,6 +58,23 @@ class PromptEncoder:
         # A prompt of fewer tokens than the floor would round otherwise in company than alone.
         is_high = components.text_tokens >= least_rows(layers, components.text_device)
         self._is_steady = is_high and not components.is_strict
+        self._replay: Replay | None = None
+
+    @torch.inference_mode()
+    def warm(self) -> None:
+        """On CUDA, record one prompt's way through the text encoder, before anybody waits.
+
+        What cannot be recorded is computed call by call: weights that come and go, and whatever
+        else fails, which is logged.
+        """
+        encoder = self._model.text_encoder
+        if self._model.text_device.type != "cuda" or isinstance(encoder.layers, StreamedBlocks):
+            return
+        try:
+            self._replay = Replay(self._hidden, self._inputs([""]))
+        except RuntimeError as error:
+            torch.cuda.synchronize()
+            _log.warning("the text encoder runs call by call, it cannot be recorded: %s", error)
 
     def token_ids(self, prompt: str) -> list[int]:
         """The prompt inside the model's chat template, at most `text_tokens` ids, not padded.
@@ -77,27 +100,41 @@ class PromptEncoder:
         The transformer was trained to see the padding too, so all of it is kept.
         Source: Flux2KleinPipeline._get_qwen3_prompt_embeds.
         """
-        if self._is_steady:
+        if self._is_steady and self._replay is None:
             return self._embed(prompts)
         return torch.cat([self._embed([prompt]) for prompt in prompts])
 
     @torch.inference_mode()
     def _embed(self, prompts: Sequence[str]) -> Tensor:
+        embed = self._hidden if self._replay is None else self._replay
+        return embed(*self._inputs(prompts)).to(self._model.device, self._model.dtype)
+
+    def _inputs(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """The prompts' tokens, embedded: (prompts, text_tokens, width), and which sees which.
+
+        The mask, (prompts, 1, text_tokens, text_tokens), is laid out here: the library's own way
+        to it asks the device whether there is padding at all, and waits for the answer.
+        """
         model = self._model
         rows = [self.token_ids(prompt) for prompt in prompts]
         ids = torch.full((len(rows), model.text_tokens), model.tokenizer.pad_token_id)
-        mask = torch.zeros_like(ids)
+        is_used = torch.zeros(ids.shape, dtype=torch.bool)
         for i, row in enumerate(rows):
             ids[i, : len(row)] = torch.tensor(row)
-            mask[i, : len(row)] = 1
-        output = model.text_encoder(
-            input_ids=ids.to(model.text_device),
-            attention_mask=mask.to(model.text_device),
-            output_hidden_states=True,
-            use_cache=False,
+            is_used[i, : len(row)] = True
+        is_used = upload(is_used, model.text_device)
+        square = (model.text_tokens, model.text_tokens)
+        is_before = torch.ones(square, dtype=torch.bool, device=model.text_device).tril()
+        tokens = model.text_encoder.embed_tokens(upload(ids, model.text_device))
+        return tokens, is_before & is_used[:, None, None, :]
+
+    def _hidden(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """The hidden states that are taken, side by side: (prompts, text_tokens, width)."""
+        output = self._model.text_encoder(
+            inputs_embeds=tokens, attention_mask=mask, output_hidden_states=True, use_cache=False
         )
-        layers = [output.hidden_states[layer] for layer in model.text_layers]
-        return torch.cat(layers, dim=-1).to(model.device, model.dtype)
+        layers = [output.hidden_states[layer] for layer in self._model.text_layers]
+        return torch.cat(layers, dim=-1)
 
     def unconditional(self) -> Tensor:
         """The embedding of the empty prompt, (1, text_tokens, width), computed once."""
@@ -119,12 +156,13 @@ def encode_image(pixels: Pixels, components: Components) -> tuple[Tensor, Grid]:
     """
     grid = Grid.covering(pixels.width_px, pixels.height_px, components.pixels_per_token)
     values = torch.frombuffer(bytearray(pixels.rgb), dtype=torch.uint8)
+    values = upload(values, components.device)
     image = values.view(1, pixels.height_px, pixels.width_px, 3).permute(0, 3, 1, 2).float()
     image = 2.0 * (image / 255.0) - 1.0
     right = grid.columns * components.pixels_per_token - pixels.width_px
     bottom = grid.rows * components.pixels_per_token - pixels.height_px
     image = functional.pad(image, (0, right, 0, bottom), mode="replicate")
-    image = image.to(components.device, components.dtype)
+    image = image.to(components.dtype)
     cells = patchify(components.vae.encode(image).latent_dist.mode())
     return to_tokens(normalise(cells, components.vae)), grid
 
@@ -140,6 +178,10 @@ class Conditioner:
         self._prompts = PromptEncoder(components)
         self._cache = cache
         self._activity = activity
+
+    def warm(self) -> None:
+        """Do at start what would otherwise be done while somebody waits."""
+        self._prompts.warm()
 
     def rows(self, jobs: Sequence[Job]) -> list[Row | Exception]:
         """Condition the jobs; a job that cannot be conditioned gives its exception in its place."""

@@ -86,7 +86,9 @@ class PictureDecoder:
 
     def _activated(self, norm: Any, x: Tensor) -> Tensor:
         if self._pointwise.is_compiled:
-            return self._pointwise.activated(x, norm.weight, norm.bias, norm.num_groups, norm.eps)
+            do = self._pointwise
+            how = do.levels(x, norm.weight, norm.bias, norm.num_groups, norm.eps)
+            return cast(Tensor, do.activated(x, *how))
         return functional.silu(norm(x), inplace=True)
 
 

@@ -22,6 +22,8 @@ from iris.engine.loader import Components, new_scheduler
 from iris.engine.lora import Styles, Worn
 from iris.engine.masking import Held, restore_outside, tokens_inside
 from iris.engine.pointwise import Pointwise, Rotation
+from iris.engine.quantised import EightBitLinear
+from iris.engine.streaming import StreamedBlocks
 from iris.engine.transfer import upload
 from iris.engine.transformer import PackedTransformer
 from iris.jobs import EditJob, Job, Pixels, Usage
@@ -61,6 +63,8 @@ class Denoiser:
         self._transformer = PackedTransformer(
             components.transformer, pointwise, is_strict=components.is_strict
         )
+        if compiled and _takes_styles_along(components):
+            self._transformer.dress_in_products()
 
     @torch.inference_mode()
     def warm(self) -> None:
@@ -183,6 +187,18 @@ class Denoiser:
         if isinstance(row.job, EditJob) and row.job.mask is not None:
             return restore_outside(picture, row.job.images[0], row.job.mask)
         return picture
+
+
+def _takes_styles_along(components: Components) -> bool:
+    """Whether the blocks' products may span rows, and their weights be laid out anew, on CUDA."""
+    transformer = components.transformer
+    blocks = (transformer.transformer_blocks, transformer.single_transformer_blocks)
+    is_whole = not any(
+        isinstance(module, EightBitLinear | StreamedBlocks)
+        for part in blocks
+        for module in part.modules()
+    )
+    return is_whole and components.device.type == "cuda" and not components.is_strict
 
 
 def to_pixels(image: Tensor) -> Pixels:

@@ -89,6 +89,7 @@ class Engine:
 
     def start(self) -> None:
         """Compile and measure on small pictures, then take work."""
+        self._conditioner.warm()
         self._denoiser.warm()
         measure(self._register.scheduler.cost, self._conditioner, self._denoiser)
         self._cache.clear()

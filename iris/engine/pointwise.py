@@ -5,7 +5,8 @@ into one kernel for every block and every number of tokens and rows. The product
 out of it: they are library calls whichever way they are reached, and on a CPU they go row by row
 where they must (`floor.py`), which a compiled graph would have to know of.
 
-`values` of rows are (rows, N) with the row of each token in `row_of`, or (1, N) with None.
+`values` of rows are (rows, N) with the row of each token in `row_of`, or (1, N) with None. What
+goes into a product comes with ROOM columns more where it `has_room`.
 """
 
 from __future__ import annotations
@@ -13,21 +14,33 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from types import FunctionType
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from iris.engine.dressing import ROOM
 from iris.engine.packing import reorder, spread
+from iris.engine.quantised import in_fp8
 
 Rotation = tuple[Tensor, Tensor]  # cosines and sines, (tokens, head width) each
-Function = Callable[..., Tensor]
+Heads = tuple[Tensor, Tensor, Tensor]  # queries, keys, values: (tokens, heads, head width) each
+Function = Callable[..., Any]
 
 
-def modulated(x: Tensor, eps: float, scale: Tensor, shift: Tensor, row_of: Tensor | None) -> Tensor:
+def modulated(
+    x: Tensor,
+    eps: float,
+    scale: Tensor,
+    shift: Tensor,
+    row_of: Tensor | None,
+    has_room: bool = False,
+) -> Tensor:
     """Normalise tokens (tokens, width), then scale and shift them by their row's values."""
     normed = functional.layer_norm(x, x.shape[-1:], eps=eps)
-    return (1 + spread(scale, row_of)) * normed + spread(shift, row_of)
+    return _spaced((1 + spread(scale, row_of)) * normed + spread(shift, row_of), has_room)
 
 
 def gated_sum(x: Tensor, gate: Tensor, y: Tensor, row_of: Tensor | None) -> Tensor:
@@ -35,25 +48,63 @@ def gated_sum(x: Tensor, gate: Tensor, y: Tensor, row_of: Tensor | None) -> Tens
     return x + spread(gate, row_of) * y
 
 
-def rotated(x: Tensor, weight: Tensor, eps: float, rotation: Rotation) -> Tensor:
-    """Normalise heads (tokens, heads, head width) and rotate them by their token's position."""
-    return _rotate(_normed(x, weight, eps), rotation).to(x.dtype)
+def carried_on(
+    x: Tensor,
+    gate: Tensor,
+    y: Tensor,
+    eps: float,
+    scale: Tensor,
+    shift: Tensor,
+    row_of: Tensor | None,
+    has_room: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """What one product gave, added to x behind its gate; and that, modulated for the next."""
+    x = gated_sum(x, gate, y, row_of)
+    return x, modulated(x, eps, scale, shift, row_of, has_room)
 
 
-def joined(
-    text: Tensor,
-    picture: Tensor,
+def rotated(
+    query: Tensor,
+    key: Tensor,
     weights: tuple[Tensor, Tensor],
     eps: tuple[float, float],
     rotation: Rotation,
+) -> tuple[Tensor, Tensor]:
+    """Normalise heads (tokens, heads, head width) and rotate them by their token's position."""
+    return (
+        _rotate(_normed(query, weights[0], eps[0]), rotation).to(query.dtype),
+        _rotate(_normed(key, weights[1], eps[1]), rotation).to(key.dtype),
+    )
+
+
+def joined(
+    text: Heads,
+    picture: Heads,
+    weights: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]],
+    eps: tuple[tuple[float, float], tuple[float, float]],
+    rotation: Rotation,
     to_rows: Tensor | None,
-) -> Tensor:
-    """Heads of all prompts and of all pictures: normalised apart, put by row, rotated."""
-    parts = [
-        _normed(part, weight, least)
-        for part, weight, least in zip((text, picture), weights, eps, strict=True)
-    ]
-    return _rotate(reorder(torch.cat(parts), to_rows), rotation).to(text.dtype)
+) -> Heads:
+    """Heads of all prompts and of all pictures: normalised apart, put by row, rotated.
+
+    weights, eps: of queries and of keys, for prompts and for pictures each.
+    """
+    query, key = (
+        _rotate(
+            reorder(
+                torch.cat(
+                    [
+                        _normed(text[part], weights[part][0], eps[part][0]),
+                        _normed(picture[part], weights[part][1], eps[part][1]),
+                    ]
+                ),
+                to_rows,
+            ),
+            rotation,
+        ).to(text[part].dtype)
+        for part in (0, 1)
+    )
+    return query, key, reorder(torch.cat([text[2], picture[2]]), to_rows)
 
 
 def _normed(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -74,31 +125,42 @@ def _rotate(x: Tensor, rotation: Rotation) -> Tensor:
     return torch.stack(turned, dim=-1).flatten(-2)
 
 
-def swiglu(x: Tensor) -> Tensor:
+def swiglu(x: Tensor, has_room: bool = False) -> Tensor:
     """(tokens, 2 N) -> (tokens, N): the first half gates the second."""
     gate, value = x.chunk(2, dim=-1)
-    return functional.silu(gate) * value
+    return _spaced(functional.silu(gate) * value, has_room)
 
 
-def activated(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
-    """GroupNorm and SiLU of a picture (1, channels, height, width).
+def levels(
+    x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float
+) -> tuple[Tensor, Tensor]:
+    """What GroupNorm does to a picture (1, channels, height, width): scale and shift by channel.
 
-    By channel first and then by group, as channels lie last in memory; CUDA's own GroupNorm would
-    bring them to the front, and the convolution behind it to the back again.
+    Line by line first, then by group: lines enough to keep a GPU busy, with channels last in
+    memory, where CUDA's own GroupNorm would bring them to the front and back again.
     """
-    variance, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0)
-    variance, mean = (part.view(groups, -1) for part in (variance, mean))
+    variance, mean = torch.var_mean(x.float(), dim=3, correction=0)
+    variance, mean = (part.reshape(groups, -1) for part in (variance, mean))
     middle = mean.mean(1, keepdim=True)
     spread_of_group = variance.mean(1, keepdim=True) + (mean - middle).square().mean(1, True)
     scale = torch.rsqrt(spread_of_group + eps) * weight.view(groups, -1)
     shift = bias.view(groups, -1) - middle * scale
-    normed = x * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
-    return functional.silu(normed).to(x.dtype)
+    return scale.view(1, -1, 1, 1), shift.view(1, -1, 1, 1)
 
 
-def beside_swiglu(seen: Tensor, x: Tensor) -> Tensor:
+def activated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """A picture (1, channels, height, width) by its `levels`, and SiLU."""
+    return functional.silu(x * scale + shift).to(x.dtype)
+
+
+def beside_swiglu(seen: Tensor, x: Tensor, has_room: bool = False) -> Tensor:
     """What attention saw and the gated half of x, side by side."""
-    return torch.cat([seen, swiglu(x)], dim=1)
+    return _spaced(torch.cat([seen, swiglu(x)], dim=1), has_room)
+
+
+def _spaced(x: Tensor, has_room: bool) -> Tensor:
+    """x, with room for what styles add to it, see `dressing.py`."""
+    return functional.pad(x, (0, ROOM)) if has_room else x
 
 
 class _NothingNew:
@@ -141,11 +203,14 @@ class Pointwise:
         self._is_settled = False
         self.modulated = self._made(modulated)
         self.gated_sum = self._made(gated_sum)
+        self.carried_on = self._made(carried_on)
         self.rotated = self._made(rotated)
         self.joined = self._made(joined)
         self.swiglu = self._made(swiglu)
         self.beside_swiglu = self._made(beside_swiglu)
+        self.levels = self._made(levels)  # apart from what uses it, or each pixel would compute it
         self.activated = self._made(activated)
+        self.in_fp8 = self._made(in_fp8)
 
     def settle(self) -> None:
         """From now on nothing is compiled any more: what is new runs as it is."""
@@ -158,5 +223,29 @@ class Pointwise:
     def _made(self, function: Function) -> Function:
         if not self.is_compiled:
             return function
-        turned: Function = torch.compile(function, dynamic=True, fullgraph=True)
-        return turned
+        # A copy: the compiler keeps graphs by code, and few; two models would share them.
+        given = cast(FunctionType, function)
+        own = FunctionType(given.__code__.replace(), given.__globals__, given.__name__)
+        own.__defaults__ = given.__defaults__
+        turned: Function = torch.compile(own, dynamic=True, fullgraph=True)
+
+        def called(*args: Any) -> Any:
+            if not self._is_settled:
+                _fix_widths(args)
+            return turned(*args)
+
+        return called
+
+
+def _fix_widths(given: object) -> None:
+    """Let the compiler take the widths of tensors for numbers; only tokens, rows and pixels vary.
+
+    Kernels that know them divide by constants and load several values at once.
+    """
+    if isinstance(given, Tensor):
+        widths = [1] if given.dim() == 4 else list(range(1, given.dim()))
+        if widths:
+            torch._dynamo.mark_static(given, widths)
+    elif isinstance(given, tuple | list):
+        for part in given:
+            _fix_widths(part)

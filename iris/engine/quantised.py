@@ -9,6 +9,7 @@ given too, one scale a token, and multiplies in float8, for which the device nee
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -66,16 +67,44 @@ class Fp8Linear(EightBitLinear):
                 f"A layer of {linear.out_features}x{linear.in_features} cannot be float8: both "
                 f"must be multiples of {_FP8_MULTIPLE}. Use int8."
             )
-        super().__init__(linear, *_in_fp8(linear.weight))
+        super().__init__(linear, *in_fp8(linear.weight))
+        # How x is rounded: as it is here, or compiled into one pass over it.
+        self.in_fp8: Callable[[Tensor], tuple[Tensor, Tensor]] = in_fp8
 
-    def forward(self, x: Tensor) -> Tensor:
+    def rounded(self, x: Tensor) -> Rounded:
+        """x: (tokens, in), for this layer and all others that take the same."""
+        return Rounded(*self.in_fp8(x), x.dtype)
+
+    def forward(self, x: Tensor | Rounded) -> Tensor:
         """x: (tokens, in) -> (tokens, out)."""
-        rows, scales = _in_fp8(x)
+        if isinstance(x, Tensor):
+            x = self.rounded(x)
         product = torch._scaled_mm(
-            rows, self.weight.T, scale_a=scales, scale_b=self.scale.T, out_dtype=torch.bfloat16
+            x.values,
+            self.weight.T,
+            scale_a=x.scales,
+            scale_b=self.scale.T,
+            out_dtype=torch.bfloat16,
+            use_fast_accum=True,  # Hopper's float8 is hardly faster than bfloat16 without it
         )
         product = product.to(x.dtype)
         return product if self.bias is None else product + self.bias
+
+
+@dataclass(frozen=True, slots=True)
+class Rounded:
+    """Tokens in float8. values: (tokens, in), scales: (tokens, 1) float32, dtype: they had."""
+
+    values: Tensor
+    scales: Tensor
+    dtype: torch.dtype
+
+    def split(self, heights: list[int]) -> list[Rounded]:
+        """Runs of so many tokens."""
+        parts = zip(
+            *(torch.split(part, heights) for part in (self.values, self.scales)), strict=True
+        )
+        return [Rounded(values, scales, self.dtype) for values, scales in parts]
 
 
 def round_layers(
@@ -105,7 +134,9 @@ def check_fp8(device: torch.device) -> None:
         )
 
 
-def _in_fp8(values: Tensor) -> tuple[Tensor, Tensor]:
+def in_fp8(values: Tensor) -> tuple[Tensor, Tensor]:
     """(rows, N) in float8, and the scale of each row: (rows, 1) float32."""
-    scale = values.abs().amax(dim=1, keepdim=True).float().clamp(min=_LEAST) / _FP8_MAX
-    return (values / scale).to(_FP8), scale
+    exact = values.float()
+    scale = exact.abs().amax(dim=1, keepdim=True).clamp(min=_LEAST) / _FP8_MAX
+    # Held to the range: what is past it is not a number in float8.
+    return (exact / scale).clamp(-_FP8_MAX, _FP8_MAX).to(_FP8), scale

@@ -9,19 +9,20 @@ Source: diffusers, models/transformers/transformer_flux2.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
-from typing import Any, cast
+from typing import Any
 
 import torch
 from diffusers import Flux2Transformer2DModel
 from torch import Tensor, nn
 
 from iris.engine.attention import choose
+from iris.engine.dressing import Dressed, Dressing
 from iris.engine.floor import least_rows
 from iris.engine.lora import Worn
 from iris.engine.packing import Layout, reorder
-from iris.engine.pointwise import Pointwise, Rotation
-from iris.engine.quantised import EightBitLinear
+from iris.engine.pointwise import Heads, Pointwise, Rotation
+from iris.engine.quantised import EightBitLinear, Fp8Linear
+from iris.engine.rows import Rows
 
 _WARM_SIZES = ((150,), (37, 83, 259))  # picture tokens of the rows that a compiler is shown
 
@@ -34,6 +35,7 @@ class PackedTransformer:
     ) -> None:
         """is_strict: no matrix product spans two rows, see `Components`."""
         self._model: Any = model  # its submodules are not typed
+        self._dressing: Dressing | None = None
         self._is_strict = is_strict
         self._pointwise = pointwise
         weight = model.x_embedder.weight
@@ -42,6 +44,17 @@ class PackedTransformer:
         for module in model.modules():  # measured now, and not while somebody waits
             if isinstance(module, nn.Linear | EightBitLinear):
                 least_rows((module,), self._device)
+            if isinstance(module, Fp8Linear):
+                module.in_fp8 = pointwise.in_fp8
+
+    def dress_in_products(self) -> None:
+        """From now on the blocks' own products take styles along; their weights become wider.
+
+        Worth it on CUDA, where what goes in and out of products is compiled, and for layers that
+        are whole there. Other layers, and styles that have no room, get products of their own.
+        """
+        model = self._model
+        self._dressing = Dressing([*model.transformer_blocks, *model.single_transformer_blocks])
 
     def rotation(self, positions: Tensor) -> Rotation:
         """Rotary angles of tokens at positions (tokens, 4)."""
@@ -96,157 +109,162 @@ class PackedTransformer:
         if self._is_strict and len(timesteps) == 1:
             # A graph that is compiled for one row rounds otherwise than that for several.
             times.repeat()
-        of_text, of_picture, of_all = (
-            _Rows(parts, worn, self._device, self._is_strict)
-            for parts in (layout.text, layout.picture, layout.segments.lengths)
-        )
+        of_text, of_picture, of_all = self._rows(layout, worn)
         rotation = (torch.cat([c for c, _ in rotations]), torch.cat([s for _, s in rotations]))
 
         text = of_text(model.context_embedder, torch.cat(list(prompts)))
         picture = of_picture(model.x_embedder, torch.cat(list(pictures)))
-        text_times = times.double_text.chunk(6, dim=-1)
-        picture_times = times.double_picture.chunk(6, dim=-1)
-        for block in model.transformer_blocks:
-            text, picture = self._double(
-                block,
-                text,
-                picture,
-                text_times,
-                picture_times,
-                rotation,
-                layout,
-                of_text,
-                of_picture,
-            )
-        tokens = reorder(torch.cat([text, picture]), layout.to_rows)
-        token_times = times.single.chunk(3, dim=-1)
-        for block in model.single_transformer_blocks:
-            tokens = self._single(block, tokens, token_times, rotation, layout, of_all)
+        streams = self._doubles(text, picture, times, rotation, layout, of_text, of_picture)
+        tokens = reorder(torch.cat(streams), layout.to_rows)
+        tokens = self._singles(tokens, times, rotation, layout, of_all)
         picture = reorder(tokens, layout.to_streams)[sum(layout.text) :]
-        out = times.out.chunk(2, dim=-1)
-        picture = self._pointwise.modulated(
-            picture, model.norm_out.norm.eps, out[0], out[1], layout.row_of_picture
+        out = _apart(times.out, 2)
+        picture = self._pointwise.modulated(  # with room like the others: one graph for all
+            picture,
+            model.norm_out.norm.eps,
+            out[0],
+            out[1],
+            layout.row_of_picture,
+            self._has_room,
         )
         return list(torch.split(of_picture(model.proj_out, picture), list(layout.picture)))
 
-    def _double(
+    def _rows(self, layout: Layout, worn: Sequence[Worn | None]) -> tuple[Rows, Rows, Rows]:
+        """Of prompts, of pictures and of both together."""
+        along = None if self._dressing is None else self._dressing.put_on(worn, self._device)
+        return (
+            self._rows_of(layout.text, layout.row_of_text, worn, along),
+            self._rows_of(layout.picture, layout.row_of_picture, worn, along),
+            self._rows_of(layout.segments.lengths, layout.row_of_token, worn, along),
+        )
+
+    def _rows_of(
         self,
-        block: Any,
+        lengths: Sequence[int],
+        row_of: Tensor | None,
+        worn: Sequence[Worn | None],
+        along: Dressed | None,
+    ) -> Rows:
+        dressed = None if along is None else along.over(row_of)
+        return Rows(lengths, worn, self._device, self._is_strict, dressed)
+
+    def _doubles(
+        self,
         text: Tensor,
         picture: Tensor,
-        text_times: Sequence[Tensor],
-        picture_times: Sequence[Tensor],
+        times: _Times,
         rotation: Rotation,
         layout: Layout,
-        of_text: _Rows,
-        of_picture: _Rows,
+        of_text: Rows,
+        of_picture: Rows,
     ) -> tuple[Tensor, Tensor]:
-        attn, do = block.attn, self._pointwise
-        by_text, by_picture = layout.row_of_text, layout.row_of_picture
-        shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = picture_times
-        c_shift, c_scale, c_gate, c_shift_mlp, c_scale_mlp, c_gate_mlp = text_times
-        x = do.modulated(picture, block.norm1.eps, scale, shift, by_picture)
-        c = do.modulated(text, block.norm1_context.eps, c_scale, c_shift, by_text)
+        """Through the blocks that keep prompts and pictures apart; all share their modulation.
 
-        def turned(of_prompt: Any, of_image: Any, norms: tuple[Any, Any]) -> Tensor:
-            return do.joined(
-                _heads(of_text(of_prompt, c), attn),
-                _heads(of_picture(of_image, x), attn),
-                (norms[0].weight, norms[1].weight),
-                (norms[0].eps, norms[1].eps),
+        What a block's last product gives is added by the next block, which reads it anyway.
+        """
+        do, room = self._pointwise, self._has_room
+        by_text, by_picture = layout.row_of_text, layout.row_of_picture
+        shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = _apart(times.double_picture, 6)
+        c_shift, c_scale, c_gate, c_shift_mlp, c_scale_mlp, c_gate_mlp = _apart(
+            times.double_text, 6
+        )
+        count = sum(layout.text)
+        owed: tuple[Tensor, Tensor] | None = None  # to prompts, to pictures
+        for block in self._model.transformer_blocks:
+            attn, eps, c_eps = block.attn, block.norm1.eps, block.norm1_context.eps
+            if owed is None:
+                c = do.modulated(text, c_eps, c_scale, c_shift, by_text, room)
+                x = do.modulated(picture, eps, scale, shift, by_picture, room)
+            else:
+                text, c = do.carried_on(
+                    text, c_gate_mlp, owed[0], c_eps, c_scale, c_shift, by_text, room
+                )
+                picture, x = do.carried_on(
+                    picture, gate_mlp, owed[1], eps, scale, shift, by_picture, room
+                )
+            query, key, value = do.joined(
+                _heads(of_text.all((attn.add_q_proj, attn.add_k_proj, attn.add_v_proj), c), attn),
+                _heads(of_picture.all((attn.to_q, attn.to_k, attn.to_v), x), attn),
+                (
+                    (attn.norm_added_q.weight, attn.norm_q.weight),
+                    (attn.norm_added_k.weight, attn.norm_k.weight),
+                ),
+                (
+                    (attn.norm_added_q.eps, attn.norm_q.eps),
+                    (attn.norm_added_k.eps, attn.norm_k.eps),
+                ),
                 rotation,
                 layout.to_rows,
             )
-
-        query = turned(attn.add_q_proj, attn.to_q, (attn.norm_added_q, attn.norm_q))
-        key = turned(attn.add_k_proj, attn.to_k, (attn.norm_added_k, attn.norm_k))
-        value = torch.cat([of_text(attn.add_v_proj, c), of_picture(attn.to_v, x)])
-        value = _heads(reorder(value, layout.to_rows), attn)
-        seen = self._attend(query, key, value, layout.segments).flatten(1)
-        seen = reorder(seen, layout.to_streams)
-        count = sum(layout.text)
-        picture = do.gated_sum(picture, gate, of_picture(attn.to_out[0], seen[count:]), by_picture)
-        x = do.modulated(picture, block.norm2.eps, scale_mlp, shift_mlp, by_picture)
-        picture = do.gated_sum(picture, gate_mlp, self._feed(block.ff, x, of_picture), by_picture)
-        text = do.gated_sum(text, c_gate, of_text(attn.to_add_out, seen[:count]), by_text)
-        c = do.modulated(text, block.norm2_context.eps, c_scale_mlp, c_shift_mlp, by_text)
-        text = do.gated_sum(text, c_gate_mlp, self._feed(block.ff_context, c, of_text), by_text)
+            seen = self._attend(query, key, value, layout.segments).flatten(1)
+            seen = reorder(seen, layout.to_streams)
+            text, c = do.carried_on(
+                text,
+                c_gate,
+                of_text(attn.to_add_out, seen[:count]),
+                block.norm2_context.eps,
+                c_scale_mlp,
+                c_shift_mlp,
+                by_text,
+                room,
+            )
+            picture, x = do.carried_on(
+                picture,
+                gate,
+                of_picture(attn.to_out[0], seen[count:]),
+                block.norm2.eps,
+                scale_mlp,
+                shift_mlp,
+                by_picture,
+                room,
+            )
+            owed = self._feed(block.ff_context, c, of_text), self._feed(block.ff, x, of_picture)
+        if owed is not None:
+            text = do.gated_sum(text, c_gate_mlp, owed[0], by_text)
+            picture = do.gated_sum(picture, gate_mlp, owed[1], by_picture)
         return text, picture
 
-    def _single(
-        self,
-        block: Any,
-        tokens: Tensor,
-        times: Sequence[Tensor],
-        rotation: Rotation,
-        layout: Layout,
-        of_all: _Rows,
+    def _singles(
+        self, tokens: Tensor, times: _Times, rotation: Rotation, layout: Layout, of_all: Rows
     ) -> Tensor:
-        attn, do, by_token = block.attn, self._pointwise, layout.row_of_token
-        shift, scale, gate = times
-        x = do.modulated(tokens, block.norm.eps, scale, shift, by_token)
+        """Through the blocks that take both together, as `_doubles` does."""
+        do, room, by_token = self._pointwise, self._has_room, layout.row_of_token
+        shift, scale, gate = _apart(times.single, 3)
+        owed: Tensor | None = None
+        for block in self._model.single_transformer_blocks:
+            eps = block.norm.eps
+            if owed is None:
+                x = do.modulated(tokens, eps, scale, shift, by_token, room)
+            else:
+                tokens, x = do.carried_on(tokens, gate, owed, eps, scale, shift, by_token, room)
+            owed = self._single(block.attn, x, rotation, layout, of_all)
+        return tokens if owed is None else do.gated_sum(tokens, gate, owed, by_token)
+
+    def _single(
+        self, attn: Any, x: Tensor, rotation: Rotation, layout: Layout, of_all: Rows
+    ) -> Tensor:
+        """Attention and feed-forward of one block, side by side."""
         x = of_all(attn.to_qkv_mlp_proj, x)
         width = attn.inner_dim
-        query, key, value = (_heads(part, attn) for part in x[:, : 3 * width].chunk(3, dim=1))
-        seen = self._attend(
-            do.rotated(query, attn.norm_q.weight, attn.norm_q.eps, rotation),
-            do.rotated(key, attn.norm_k.weight, attn.norm_k.eps, rotation),
-            value,
-            layout.segments,
+        query, key, value = _heads(x[:, : 3 * width].chunk(3, dim=1), attn)
+        query, key = self._pointwise.rotated(
+            query,
+            key,
+            (attn.norm_q.weight, attn.norm_k.weight),
+            (attn.norm_q.eps, attn.norm_k.eps),
+            rotation,
         )
-        x = do.beside_swiglu(seen.flatten(1), x[:, 3 * width :])
-        return do.gated_sum(tokens, gate, of_all(attn.to_out, x), by_token)
+        seen = self._attend(query, key, value, layout.segments).flatten(1)
+        x = self._pointwise.beside_swiglu(seen, x[:, 3 * width :], self._has_room)
+        return of_all(attn.to_out, x)
 
-    def _feed(self, feed: Any, x: Tensor, gated: _Rows) -> Tensor:
-        return gated(feed.linear_out, self._pointwise.swiglu(gated(feed.linear_in, x)))
+    @property
+    def _has_room(self) -> bool:
+        return self._dressing is not None
 
-
-class _Rows:
-    """Applies linear layers to the packed tokens of some rows, each with its own style."""
-
-    def __init__(
-        self,
-        lengths: Sequence[int],
-        worn: Sequence[Worn | None],
-        device: torch.device,
-        is_strict: bool = False,
-    ) -> None:
-        self._lengths = lengths
-        self._is_strict = is_strict
-        self._shortest = min(lengths)
-        self._device = device
-        ends = list(accumulate(lengths))
-        self._dressed = [
-            (slice(end - length, end), style)
-            for length, end, style in zip(lengths, ends, worn, strict=True)
-            if style is not None
-        ]
-
-    def __call__(self, layer: nn.Module, x: Tensor) -> Tensor:
-        floor = least_rows((cast(nn.Linear, layer),), self._device)
-        is_one = len(self._lengths) == 1 or (self._shortest >= floor and not self._is_strict)
-        if is_one:
-            y = cast(Tensor, layer(x))
-        else:
-            runs = list(self._lengths) if self._is_strict else self._runs(floor)
-            y = torch.cat([layer(run) for run in torch.split(x, runs)])
-        for tokens, worn in self._dressed:  # y is ours alone
-            adapter = worn.style.adapters.get(layer)
-            if adapter is not None:
-                adapter.add_to(y[tokens], x[tokens], worn.strength)
-        return y
-
-    def _runs(self, floor: int) -> list[int]:
-        """Tokens to be taken together: a row below the floor alone, neighbours above it as one."""
-        runs: list[int] = []
-        is_open = False
-        for length in self._lengths:
-            if is_open and length >= floor:
-                runs[-1] += length
-            else:
-                runs.append(length)
-            is_open = length >= floor
-        return runs
+    def _feed(self, feed: Any, x: Tensor, of_rows: Rows) -> Tensor:
+        x = self._pointwise.swiglu(of_rows(feed.linear_in, x), self._has_room)
+        return of_rows(feed.linear_out, x)
 
 
 class _Times:
@@ -260,7 +278,7 @@ class _Times:
     ) -> None:
         rows = []
         for i, style in enumerate(worn):
-            gated = _Rows([1], [style], timesteps.device)
+            gated = Rows([1], [style], timesteps.device)
             embed = model.time_guidance_embed
             wave = embed.time_proj(timesteps[i : i + 1].to(dtype) * 1000).to(dtype)
             hidden = gated(embed.timestep_embedder.linear_1, wave)
@@ -287,5 +305,15 @@ class _Times:
         self.double_text, self.double_picture, self.single, self.out = parts
 
 
-def _heads(x: Tensor, attn: Any) -> Tensor:
-    return x.view(len(x), -1, attn.head_dim)
+def _apart(values: Tensor, count: int) -> list[Tensor]:
+    """(rows, count * N) -> (rows, N) each, in memory of its own.
+
+    The compiler makes one graph more for parts that begin elsewhere in what they are a part of.
+    """
+    return [part.clone() for part in values.chunk(count, dim=-1)]
+
+
+def _heads(parts: Sequence[Tensor], attn: Any) -> Heads:
+    """Queries, keys and values, (tokens, width) each, cut into heads."""
+    query, key, value = (part.view(len(part), -1, attn.head_dim) for part in parts)
+    return query, key, value

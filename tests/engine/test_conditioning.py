@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from diffusers import Flux2KleinPipeline
@@ -117,7 +119,7 @@ def test_prompts_of_one_batch_are_one_forward_pass(fine, monkeypatch):
     forward = components.text_encoder.forward
 
     def counted(*args, **kwargs):
-        passes.append(len(kwargs["input_ids"]))
+        passes.append(len(kwargs["inputs_embeds"]))
         return forward(*args, **kwargs)
 
     monkeypatch.setattr(components.text_encoder, "forward", counted)
@@ -153,3 +155,47 @@ def test_an_image_off_the_models_grid_is_continued_by_its_edge(coarse):
     theirs, _ = encode_image(padded, components)
     assert (grid.rows, grid.columns) == (3, 2)
     assert torch.equal(ours, theirs)
+
+
+@torch.inference_mode()
+def test_a_prompt_means_what_it_means_to_the_library(fine):
+    """Its mask is laid out by the engine, for every length up to the longest."""
+    components = fine[0]
+    encoder = PromptEncoder(components)
+    room = components.text_tokens - len(encoder.token_ids(""))
+    for prompt in ["", "a red boat", "a " * (room // 2), "boat " * 500]:
+        ids = encoder.token_ids(prompt)
+        padding = components.text_tokens - len(ids)
+        output = components.text_encoder(
+            input_ids=torch.tensor([ids + padding * [components.tokenizer.pad_token_id]]),
+            attention_mask=torch.tensor([[1] * len(ids) + [0] * padding]),
+            output_hidden_states=True,
+            use_cache=False,
+        )
+        layers = [output.hidden_states[layer] for layer in components.text_layers]
+        expected = torch.cat(layers, dim=-1)
+        if padding:
+            assert torch.equal(encoder.encode([prompt]), expected)
+        else:  # without padding the library takes another kernel
+            assert torch.allclose(encoder.encode([prompt]), expected, atol=1e-4)
+
+
+def test_what_cannot_be_recorded_is_encoded_call_by_call(fine, monkeypatch, caplog):
+    encoder = PromptEncoder(fine[0])
+    expected = encoder.encode(["a red boat"])
+
+    def no_recording(*_):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr("iris.engine.conditioning.Replay", no_recording)
+    monkeypatch.setattr(type(fine[0]), "text_device", torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr("iris.engine.conditioning.upload", lambda values, *_: values)
+    monkeypatch.setattr(torch, "ones", partial(_on_the_cpu, torch.ones))
+    encoder.warm()
+    assert "cannot be recorded: operation not permitted" in caplog.text
+    assert torch.equal(encoder.encode(["a red boat"]), expected)
+
+
+def _on_the_cpu(made, *args, device=None, **kwargs):
+    return made(*args, **kwargs)

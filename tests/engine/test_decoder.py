@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from iris.engine.decoder import PictureDecoder
-from iris.engine.pointwise import Pointwise, activated
+from iris.engine.pointwise import Pointwise, activated, levels
 from iris.errors import StoreError
 
 
@@ -44,5 +44,6 @@ def test_norm_and_activation_by_channel_are_those_by_group(scale):
     with torch.no_grad():
         norm.weight.normal_(generator=generator)
         norm.bias.normal_(generator=generator)
-        ours = activated(x.to(memory_format=torch.channels_last), norm.weight, norm.bias, 32, 1e-6)
+        last = x.to(memory_format=torch.channels_last)
+        ours = activated(last, *levels(last, norm.weight, norm.bias, 32, 1e-6))
         assert torch.allclose(ours, nn.functional.silu(norm(x)), atol=2e-5)

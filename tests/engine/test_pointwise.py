@@ -18,12 +18,16 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def compiled(fine):
+@pytest.fixture(scope="module", params=[False, True], ids=["", "styles taken along"])
+def model(load, request):
+    """And its denoiser, compiled."""
     assert shutil.which("g++") or shutil.which("clang++"), "compiling for a CPU needs a compiler"
-    denoiser = Denoiser(*fine, compiled=True)
+    parts = load("fine")
+    denoiser = Denoiser(*parts, compiled=True)
+    if request.param:  # as on CUDA
+        denoiser._transformer.dress_in_products()
     denoiser.warm()
-    return denoiser
+    return parts, denoiser
 
 
 def latents(denoiser, model, company):
@@ -40,19 +44,21 @@ def num_compiled():
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(company=st.lists(jobs(), min_size=1, max_size=5))
-def test_no_company_is_compiled_for_while_it_waits(compiled, fine, company):
+def test_no_company_is_compiled_for_while_it_waits(model, company):
+    parts, compiled = model
     before = num_compiled()
     assert before > 0
-    latents(compiled, fine, [job for job, _ in company])
+    latents(compiled, parts, [job for job, _ in company])
     assert num_compiled() == before
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(company=st.lists(jobs(), min_size=1, max_size=4))
-def test_compiled_or_not_a_picture_is_the_same_within_rounding(compiled, fine, company):
+def test_compiled_or_not_a_picture_is_the_same_within_rounding(model, fine, company):
+    parts, compiled = model
     company = [job for job, _ in company]
     pairs = zip(
-        latents(compiled, fine, company), latents(Denoiser(*fine), fine, company), strict=True
+        latents(compiled, parts, company), latents(Denoiser(*fine), fine, company), strict=True
     )
     for fast, plain in pairs:
         assert torch.allclose(fast, plain, rtol=1e-3, atol=1e-4)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from iris.engine.quantised import Fp8Linear, Int8Linear, check_fp8, round_layers
+from iris.engine.quantised import Fp8Linear, Int8Linear, check_fp8, in_fp8, round_layers
 from iris.errors import StoreError
 
 KINDS = pytest.mark.parametrize(("kind", "bound"), [(Int8Linear, 0.01), (Fp8Linear, 0.05)])
@@ -33,6 +33,25 @@ def test_a_token_is_rounded_by_itself(kind, bound):
     beside = x.clone()
     beside[16:] *= 1e4
     assert torch.equal(layer(x)[:16], layer(beside)[:16])
+
+
+@torch.no_grad()
+def test_tokens_are_rounded_once_for_all_layers_that_take_them():
+    layer = Fp8Linear(a_layer(bias=True))
+    x = torch.randn(32, 64).bfloat16()
+    rounded = layer.rounded(x)
+    assert torch.equal(layer(rounded), layer(x))
+    parts = [layer(part) for part in rounded.split([16, 16])]
+    assert torch.equal(torch.cat(parts), layer(x))
+
+
+@torch.no_grad()
+def test_no_token_is_too_large_for_float8():
+    x = torch.tensor([[448.0, -1.0], [3.3e38, -3.3e38], [1e-30, 0.0]]).bfloat16()
+    values, scales = in_fp8(x)
+    exact = x.float()
+    assert torch.isfinite(values.float()).all()
+    assert torch.allclose(values.float() * scales, exact, rtol=0.07, atol=1e-13)
 
 
 @torch.no_grad()

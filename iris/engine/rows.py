@@ -1,0 +1,85 @@
+"""Linear layers over the packed tokens of some rows, each row with its own style."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from iris.engine.dressing import Dressed
+from iris.engine.floor import least_rows
+from iris.engine.lora import Worn
+from iris.engine.quantised import Fp8Linear, Rounded
+
+
+class Rows:
+    """Applies linear layers to the packed tokens of some rows, each with its own style."""
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        worn: Sequence[Worn | None],
+        device: torch.device,
+        is_strict: bool = False,
+        along: Dressed | None = None,
+    ) -> None:
+        """along: the styles, where the layers' own products take them along."""
+        self._lengths = lengths
+        self._is_strict = is_strict
+        self._along = along
+        self._shortest = min(lengths)
+        self._device = device
+        ends = list(accumulate(lengths))
+        self._dressed = [
+            (slice(end - length, end), style)
+            for length, end, style in zip(lengths, ends, worn, strict=True)
+            if style is not None
+        ]
+
+    def __call__(self, layer: nn.Module, x: Tensor) -> Tensor:
+        return self.all((layer,), x)[0]
+
+    def all(self, layers: Sequence[nn.Module], x: Tensor) -> list[Tensor]:
+        """What each of the layers, which are of one kind and take the same x, gives for it.
+
+        x may come with ROOM more columns than the layers take.
+        """
+        bare = x[:, : cast(nn.Linear, layers[0]).in_features]
+        given: Tensor | Rounded = bare
+        if isinstance(layers[0], Fp8Linear):
+            given = layers[0].rounded(bare)  # once for all of them
+        return [self._dressed_product(layer, x, bare, given) for layer in layers]
+
+    def _dressed_product(
+        self, layer: nn.Module, x: Tensor, bare: Tensor, given: Tensor | Rounded
+    ) -> Tensor:
+        if self._along is not None and self._along.takes(layer, x):
+            return self._along.product(layer, x)
+        y = self._product(layer, given)
+        for tokens, worn in self._dressed:  # y is ours alone
+            adapter = worn.style.adapters.get(layer)
+            if adapter is not None:
+                adapter.add_to(y[tokens], bare[tokens], worn.strength)
+        return y
+
+    def _product(self, layer: nn.Module, x: Tensor | Rounded) -> Tensor:
+        floor = least_rows((cast(nn.Linear, layer),), self._device)
+        if len(self._lengths) == 1 or (self._shortest >= floor and not self._is_strict):
+            return cast(Tensor, layer(x))
+        runs = list(self._lengths) if self._is_strict else self._runs(floor)
+        return torch.cat([layer(run) for run in x.split(runs)])
+
+    def _runs(self, floor: int) -> list[int]:
+        """Tokens to be taken together: a row below the floor alone, neighbours above it as one."""
+        runs: list[int] = []
+        is_open = False
+        for length in self._lengths:
+            if is_open and length >= floor:
+                runs[-1] += length
+            else:
+                runs.append(length)
+            is_open = length >= floor
+        return runs

@@ -1,0 +1,45 @@
+"""A recorded computation gives what the computation gives; only where there is a GPU."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from iris.engine.replay import Replay
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="nothing is recorded here")
+
+
+def squares(x, factor):
+    return (x @ x.T * factor).relu()
+
+
+@torch.inference_mode()
+def test_a_replay_is_the_computation_for_whoever_asks():
+    device = torch.device("cuda")
+    generator = torch.Generator(device).manual_seed(0)
+
+    def given():
+        x = torch.randn(64, 64, generator=generator, device=device, dtype=torch.bfloat16)
+        return x, torch.full((), 3.0, device=device)
+
+    replay = Replay(squares, given())
+    cases = [given() for _ in range(40)]
+
+    @torch.inference_mode()
+    def replayed(case):
+        return replay(*case)
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(replayed, cases))
+    for case, answer in zip(cases, answers, strict=True):
+        assert torch.equal(answer, squares(*case))
+
+
+@torch.inference_mode()
+def test_what_waits_for_the_device_is_not_recorded_and_does_no_harm():
+    x = torch.ones(8, device="cuda")
+    with pytest.raises(RuntimeError):
+        Replay(lambda given: given * given.sum().item(), [x])
+    torch.cuda.synchronize()
+    assert float(x.sum()) == 8
