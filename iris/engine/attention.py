@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention.varlen import varlen_attn
 
+from iris.engine.transfer import upload
+
 _NEWER = (9, 0)  # Hopper: from here on there are faster kernels than FlashAttention 2
 _HIGH = 1024  # tokens of a segment, on average, from which one of them keeps such a device busy
 
@@ -40,7 +42,7 @@ class Segments:
     @cached_property
     def cumulative(self) -> Tensor:
         """`bounds` on the device, int32."""
-        return torch.tensor(self.bounds, dtype=torch.int32, device=self.device)
+        return upload(torch.tensor(self.bounds, dtype=torch.int32), self.device)
 
 
 # query, key, value: (tokens, heads, head width); the answer has the same shape.

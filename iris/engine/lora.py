@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from iris.engine import metrics
 from iris.engine.quantised import EightBitLinear
+from iris.engine.transfer import upload
 from iris.errors import StoreError
 
 _WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -133,7 +134,9 @@ class Styles:
         return Style(
             {
                 self._transformer.get_submodule(path): Adapter(
-                    adapter.down.to(like), adapter.up.to(like), adapter.scale
+                    upload(adapter.down, like.device, like.dtype),
+                    upload(adapter.up, like.device, like.dtype),
+                    adapter.scale,
                 )
                 for path, adapter in read_adapters(folder).items()
             }

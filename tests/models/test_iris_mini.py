@@ -112,6 +112,15 @@ def test_the_side_that_is_named_is_the_side(model, probe):
     assert [one.position for one in seen] == ["left", "right"]
 
 
+@pytest.mark.parametrize(
+    "prompt",
+    ["a red cat", "a blue bottle in the forest, day", "a samurai", "perahu biru", "rumah di kota"],
+)
+def test_what_is_left_unsaid_is_still_one_thing_in_the_middle(model, probe, prompt):
+    seen = probe([draw(model, prompt, seed) for seed in range(1, 9)])
+    assert share_right((one.count, one.position) == (1, "centre") for one in seen) >= 0.85
+
+
 def test_a_seed_is_a_picture_and_another_seed_another(model):
     picture = draw(model, "a house on the beach", seed=5)
     assert np.array_equal(picture, draw(model, "a house on the beach", seed=5))
@@ -154,6 +163,29 @@ def test_the_sky_changes_and_the_rest_stays(model, probe, prompt, time):
     picture = edit(model, source, prompt, strength=0.7)
     [seen] = probe([picture])
     assert (seen.time, seen.scene, seen.colour) == (time, "hills", "red")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "changed"),
+    [
+        ("make it night", {"time": "night"}),
+        ("change background to sunset", {"time": "sunset"}),
+        ("put it in the desert", {"scene": "desert"}),
+        ("make the car blue", {"colour": "blue"}),
+    ],
+)
+def test_the_models_own_picture_is_edited_as_sharply_though_it_is_larger(
+    model, probe, prompt, changed
+):
+    """768x768 comes in at 704x704, and then nothing in it lies on the grid of tokens."""
+    first = Task("a red car in the city, sunny day", NOTHING, 768, 768, 3)
+    wanted = {"scene": "city", "time": "day", "kind": "car", "colour": "red", "count": 1} | changed
+    task = Task(prompt, NOTHING, 704, 704, 1, first=first, strength=0.75)
+    [picture] = model.make([task])
+    [seen] = probe([picture])
+    assert {name: getattr(seen, name) for name in wanted} == wanted
+    target = a_scene(wanted["scene"], wanted["time"], "car", wanted["colour"])
+    assert edge_density(picture) > 0.6 * edge_density(render(target, 704, 704))
 
 
 def test_a_change_of_colour_stays_inside_the_object(model, probe):
