@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import groupby, islice, pairwise
 from typing import cast
 
 import torch
@@ -21,7 +21,7 @@ from torch.nn.attention.varlen import varlen_attn
 from iris.engine.transfer import upload
 
 _NEWER = (9, 0)  # Hopper: from here on there are faster kernels than FlashAttention 2
-_HIGH = 1024  # tokens of a segment, on average, from which one of them keeps such a device busy
+_HIGH = 1024  # tokens of a segment from which it keeps such a device busy by itself
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,19 @@ class Segments:
         """`bounds` on the device, int32."""
         return upload(torch.tensor(self.bounds, dtype=torch.int32), self.device)
 
+    @cached_property
+    def by_height(self) -> tuple[tuple[bool, slice, Segments], ...]:
+        """Neighbours that are high, or are not, together: whether they are, and their tokens."""
+        runs = []
+        places = iter(self.bounds)
+        start = next(places)
+        for is_high, members in groupby(self.lengths, lambda length: length >= _HIGH):
+            lengths = tuple(members)
+            *_, end = islice(places, len(lengths))
+            runs.append((is_high, slice(start, end), Segments(lengths, self.device)))
+            start = end
+        return tuple(runs)
+
 
 # query, key, value: (tokens, heads, head width); the answer has the same shape.
 Attention = Callable[[Tensor, Tensor, Tensor, Segments], Tensor]
@@ -65,15 +78,19 @@ def varlen(query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Ten
 
 
 def by_height(query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Tensor:
-    """Each segment by itself where they fill the device, all in one launch where they do not.
+    """Each high segment by itself, those between them in one launch.
 
-    By itself a segment gets what the library holds to be its fastest kernel on this device; only
-    FlashAttention 2, which is older than Hopper, takes segments of any length together. The first
-    segment of a length waits for its kernel to be planned: some 40 ms on an H200, once a thread.
-    CUDA, 16-bit only.
+    Which way a segment goes is decided by its own height, so what it gives does not depend on its
+    company. By itself a segment gets what the library holds to be its fastest kernel on this
+    device; only FlashAttention 2, which is older than Hopper, takes segments of any length
+    together. The first segment of a length waits for its kernel to be planned: some 40 ms on an
+    H200, once a thread. CUDA, 16-bit only.
     """
-    is_high = len(query) >= _HIGH * len(segments.lengths)
-    return (one_by_one if is_high else varlen)(query, key, value, segments)
+    parts = [
+        (one_by_one if is_high else varlen)(query[run], key[run], value[run], members)
+        for is_high, run, members in segments.by_height
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def choose(device: torch.device, dtype: torch.dtype) -> Attention:

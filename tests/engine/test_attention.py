@@ -59,13 +59,34 @@ def test_sixteen_bits_on_cuda_go_through_what_is_made_for_them_and_all_else_does
 
 
 @pytest.mark.parametrize(
-    ("lengths", "expected"),
-    [((1536,), "one by one"), ((600,), "varlen"), ((2816, 768), "one by one"),
-     ((2000, 30, 40), "varlen")],
-)  # fmt: skip
-def test_only_segments_that_are_high_go_by_themselves(lengths, expected, monkeypatch):
-    for name in ("one_by_one", "varlen"):
-        monkeypatch.setattr(attention, name, lambda *_, name=name: name.replace("_", " "))
-    tokens = torch.zeros(sum(lengths), 1, 1)
+    ("lengths", "high"),
+    [
+        ((1536,), [True]),
+        ((600,), [False]),
+        ((2816, 768), [True, False]),
+        ((30, 2000, 1024, 40, 50), [False, True, True, False, False]),
+    ],
+)
+def test_a_segment_goes_by_its_own_height_whatever_its_company(lengths, high, monkeypatch):
+    """Or a picture would be rounded otherwise in company than alone."""
+    gone = {True: [], False: []}
+
+    def way(is_high):
+        def attend(query, key, value, segments):
+            assert torch.equal(query, key)
+            assert torch.equal(query, value)
+            assert len(query) == sum(segments.lengths)
+            gone[is_high] += segments.lengths
+            return query
+
+        return attend
+
+    monkeypatch.setattr(attention, "one_by_one", way(is_high=True))
+    monkeypatch.setattr(attention, "varlen", way(is_high=False))
+    tokens = torch.arange(float(sum(lengths))).view(-1, 1, 1)
     segments = Segments(lengths, tokens.device)
-    assert attention.by_height(tokens, tokens, tokens, segments) == expected
+    assert torch.equal(attention.by_height(tokens, tokens, tokens, segments), tokens)
+    by_height = list(zip(lengths, high, strict=True))
+    assert gone == {
+        way: [length for length, is_high in by_height if is_high == way] for way in (True, False)
+    }

@@ -199,10 +199,7 @@ class Probe:
 
     @classmethod
     def load(cls, path: Path = WEIGHTS) -> Probe:
-        net = ProbeNet()
-        state = {name: tensor.float() for name, tensor in load_file(path).items()}
-        net.load_state_dict(state, strict=False)  # BatchNorm's batch counters are not stored
-        return cls(net)
+        return cls(read(path))
 
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[Tensor | NDArray[np.uint8]]) -> list[Seen]:
@@ -221,6 +218,14 @@ class Probe:
             known["is_pair"] = known["count"] == 2 and unlike
             found.append(Seen(**known))
         return found
+
+
+def read(path: Path) -> ProbeNet:
+    """A network as `save` stored it."""
+    net = ProbeNet()
+    state = {name: tensor.float() for name, tensor in load_file(path).items()}
+    net.load_state_dict(state, strict=False)  # BatchNorm's batch counters are not stored
+    return net
 
 
 def save(net: ProbeNet, path: Path) -> None:

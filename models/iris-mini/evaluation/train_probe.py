@@ -34,6 +34,7 @@ from evaluation.probe import (
     ProbeNet,
     Seen,
     as_input,
+    read,
     save,
     shrink,
 )
@@ -219,10 +220,15 @@ def batches(count: int) -> Iterator[Tensor]:
 
 
 def train(
-    images: Tensor, shapes: Tensor, truths: Tensor, epochs: int, device: torch.device
+    net: ProbeNet,
+    images: Tensor,
+    shapes: Tensor,
+    truths: Tensor,
+    epochs: int,
+    device: torch.device,
 ) -> ProbeNet:
     images, shapes, truths = images.to(device), shapes.to(device), truths.to(device)
-    net = ProbeNet().to(device, memory_format=torch.channels_last)
+    net = net.to(device, memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.02)
     steps = epochs * math.ceil(len(images) / BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -255,6 +261,7 @@ def train(
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the probe of the evaluation.")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
+    parser.add_argument("--start", type=Path, help="a probe to go on from")
     parser.add_argument("--pictures", type=int, default=40_000)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--processes", type=int, default=1, help="that render")
@@ -265,7 +272,8 @@ def main() -> None:
     data = draw(options.pictures, options.seed, options.processes)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    save(train(*data, options.epochs, choose(options.device)), options.out)
+    net = ProbeNet() if options.start is None else read(options.start)
+    save(train(net, *data, options.epochs, choose(options.device)), options.out)
     print(json.dumps(ceiling(Probe.load(options.out), 1600, options.seed), indent=2))
 
 
