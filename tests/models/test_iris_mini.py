@@ -1,6 +1,7 @@
 """What the embedded model promises: its pictures show what the prompt says."""
 
 import json
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -121,11 +122,13 @@ def test_what_is_left_unsaid_is_still_one_thing_in_the_middle(model, probe, prom
     assert share_right((one.count, one.position) == (1, "centre") for one in seen) >= 0.85
 
 
-def test_a_seed_is_a_picture_and_another_seed_another(model):
-    picture = draw(model, "a house on the beach", seed=5)
-    assert np.array_equal(picture, draw(model, "a house on the beach", seed=5))
-    others = [draw(model, "a house on the beach", seed=seed) for seed in (6, 7, 8)]
-    assert all(difference(picture, other) > 0.02 for other in others)
+@pytest.mark.parametrize("prompt", ["a house on the beach", "a red cat", "a samurai"])
+def test_a_seed_is_a_picture_and_another_seed_another(model, prompt):
+    """Two seeds may agree in land and sky, one pair in six, and then differ in the light alone."""
+    pictures = [draw(model, prompt, seed=seed) for seed in range(1, 9)]
+    assert np.array_equal(pictures[4], draw(model, prompt, seed=5))
+    pairs = combinations(pictures, 2)
+    assert share_right(difference(one, other) > 0.02 for one, other in pairs) >= 0.9
 
 
 @pytest.mark.parametrize(("width", "height"), [(512, 512), (960, 960), (512, 768), (960, 640)])

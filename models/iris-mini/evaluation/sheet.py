@@ -97,7 +97,7 @@ def rows() -> list[tuple[str, list[Cell]]]:
         ),
     ]
     temple = Scene("mountains", "fog", _things("temple", "red"))
-    words = "a red temple in the mountains in the fog"
+    alone = Scene("bamboo", "day", _things("samurai", "red"))
     times = (
         ("day", "on a sunny day"),
         ("sunset", "at sunset"),
@@ -123,9 +123,9 @@ def rows() -> list[tuple[str, list[Cell]]]:
     return [
         ("Prompts, seed 1", [_paint(said, target) for said, target in prompts]),
         (
-            "One prompt, seeds 1 to 8",
+            "One prompt that leaves all else open, seeds 1 to 8",
             [
-                _paint(words, replace(temple, backdrop=Backdrop(land=i % 2, sky=i % 3)), i + 1)
+                _paint("a samurai", replace(alone, backdrop=Backdrop(land=i % 2, sky=i % 3)), i + 1)
                 for i in range(COLUMNS)
             ],
         ),
