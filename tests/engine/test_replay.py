@@ -7,7 +7,7 @@ import torch
 
 from iris.engine.replay import Replay
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="nothing is recorded here")
+pytestmark = pytest.mark.gpu
 
 
 def squares(x, factor):

@@ -99,7 +99,7 @@ def test_tensors_of_every_kind_and_form_come_along():
         assert all(found[key].dtype == value.dtype for key, value in values.items())
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @torch.no_grad()
 def test_on_a_gpu_a_pass_takes_room_for_two_blocks_however_far_the_host_is_ahead():
     device = torch.device("cuda")
