@@ -85,6 +85,14 @@ def a_conditioner(components, denoiser, cache_bytes=0):
     return Conditioner(components, denoiser, Cache(cache_bytes), Activity())
 
 
+def stepped(model, denoiser, company):
+    """Rows of the jobs, all their steps taken together."""
+    rows = a_conditioner(model[0], denoiser).rows(company)
+    while going := [row for row in rows if not row.is_done]:
+        denoiser.step(going)
+    return rows
+
+
 def a_job(**changes):
     """A small generation, or an edit when it has images."""
     fields = {

@@ -9,7 +9,7 @@ from torch import nn
 from iris.engine import dressing, lora
 from iris.engine.denoiser import Denoiser
 from iris.engine.dressing import ROOM
-from tests.engine.conftest import a_conditioner, a_job
+from tests.engine.conftest import a_job, stepped
 from tests.engine.test_company import jobs
 
 
@@ -22,10 +22,7 @@ def dressed(load):
 
 
 def latents(model, denoiser, company):
-    rows = a_conditioner(model[0], denoiser).rows(company)
-    while going := [row for row in rows if not row.is_done]:
-        denoiser.step(going)
-    return [row.latents for row in rows]
+    return [row.latents for row in stepped(model, denoiser, company)]
 
 
 def assert_the_same(some, others):

@@ -7,16 +7,13 @@ import torch
 from iris.engine.denoiser import Denoiser, to_pixels
 from iris.engine.latents import Grid
 from iris.engine.masking import tokens_inside
-from tests.engine.conftest import a_conditioner, a_gradient, a_job
+from tests.engine.conftest import a_gradient, a_job, stepped
 
 
 def made(model, *jobs):
     """The pictures as arrays, made side by side."""
     denoiser = Denoiser(*model)
-    rows = a_conditioner(model[0], denoiser).rows(jobs)
-    while going := [row for row in rows if not row.is_done]:
-        denoiser.step(going)
-    return [array(to_pixels(denoiser.decode(row))) for row in rows]
+    return [array(to_pixels(denoiser.decode(row))) for row in stepped(model, denoiser, jobs)]
 
 
 def array(pixels):

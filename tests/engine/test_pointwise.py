@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch._dynamo.utils import counters
 
 from iris.engine.denoiser import Denoiser
-from tests.engine.conftest import a_conditioner
+from tests.engine.conftest import stepped
 from tests.engine.test_company import jobs
 
 pytestmark = [
@@ -32,10 +32,7 @@ def model(load, request):
 
 def latents(denoiser, model, company):
     """Where all their steps, taken together, lead each."""
-    rows = a_conditioner(model[0], denoiser).rows(company)
-    while going := [row for row in rows if not row.is_done]:
-        denoiser.step(going)
-    return [row.latents for row in rows]
+    return [row.latents for row in stepped(model, denoiser, company)]
 
 
 def num_compiled():

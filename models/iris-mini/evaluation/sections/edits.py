@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
 
 from evaluation import measures
 from evaluation.generate import EDIT_STRENGTH, Task
-from evaluation.ledger import Ledger
+from evaluation.ledger import Finding, Ledger
 from evaluation.measures import Image
 from evaluation.probe import Seen
-from evaluation.score import Tally, parts_of
+from evaluation.score import Rates, Tally, parts_of
 from evaluation.sections.cases import EDIT_SIDE, Result, draws, picture_seed
 from evaluation.sections.trends import rising, share_rising
 from world.captions import LANGUAGES, caption
@@ -74,12 +75,7 @@ def edits(ledger: Ledger, count: int, seed: int) -> Result:
             tasks = [replace(task, strength=strength) for _, task in cases]
             measure = outside if operation in _OBJECT_EDITS else None
             found = ledger.findings(f"{operation} {side} at {strength}", tasks, measure)
-            tally = Tally()
-            for (example, _), finding in zip(cases, found, strict=True):
-                answers = _answers(example, finding.seen)
-                tally.add(answers)
-                whole.add(answers)
-            rates = tally.rates()
+            rates = _judged(cases, found, whole)
             if measure:
                 rates["outside"] = round(fmean(f.numbers["outside"] for f in found), 4)
             part[operation] = rates
@@ -123,13 +119,8 @@ def sources(ledger: Ledger, count: int, seed: int) -> Result:
                 ]
             tasks = [task for _, task in cases]
             found = ledger.findings(f"{operation} {name}", tasks, sharpness)
-            tally = Tally()
-            for (example, _), finding in zip(cases, found, strict=True):
-                answers = _answers(example, finding.seen)
-                tally.add(answers)
-                whole.add(answers)
             sharp += [finding.numbers["sharpness"] for finding in found]
-            part[operation] = tally.rates()
+            part[operation] = _judged(cases, found, whole)
         part["overall"] = whole.rates() | {"sharpness": round(fmean(sharp), 4)}
         result[name] = part
     return result
@@ -153,12 +144,20 @@ def _made(scene: Scene, seed: int) -> Task:
     return Task(said, scene, OWN_SIDE, OWN_SIDE, seed)
 
 
-def _answers(example: Example, seen: Seen) -> dict[str, bool]:
-    asked, kept = parts_of(example)
-    return {
-        "changed": all(asked.agrees(seen).values()),
-        "kept": all(kept.agrees(seen).values()),
-    }
+def _judged(
+    cases: Sequence[tuple[Example, Task]], findings: Sequence[Finding], whole: Tally
+) -> Rates:
+    """How often what was asked changed and all else stayed; all is added to `whole`, too."""
+    tally = Tally()
+    for (example, _), finding in zip(cases, findings, strict=True):
+        asked, kept = parts_of(example)
+        answers = {
+            "changed": all(asked.agrees(finding.seen).values()),
+            "kept": all(kept.agrees(finding.seen).values()),
+        }
+        tally.add(answers)
+        whole.add(answers)
+    return tally.rates()
 
 
 def strength(ledger: Ledger, count: int, seed: int) -> Result:
@@ -170,10 +169,8 @@ def strength(ledger: Ledger, count: int, seed: int) -> Result:
         tasks = [replace(task, strength=value) for _, task in cases]
         found = ledger.findings(f"strength {value}", tasks, apart)
         distances.append([finding.numbers["apart"] for finding in found])
-        tally = Tally()
-        for (example, _), finding in zip(cases, found, strict=True):
-            tally.add(_answers(example, finding.seen))
-        result[str(value)] = {"difference": round(fmean(distances[-1]), 4)} | tally.rates()
+        rates = _judged(cases, found, Tally())
+        result[str(value)] = {"difference": round(fmean(distances[-1]), 4)} | rates
     result["rises"] = rising([fmean(values) for values in distances])
     result["share_that_rise"] = share_rising(distances)
     return result
