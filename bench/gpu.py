@@ -17,9 +17,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -28,26 +26,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import (
-    AutoencoderKLFlux2,
-    FlowMatchEulerDiscreteScheduler,
-    Flux2KleinPipeline,
-    Flux2Transformer2DModel,
-)
+from architecture import TEXT_LAYERS, TEXT_TOKENS, add_styles, components_of, klein
 from machine import facts
-from safetensors.torch import save_file
-from server import CHECKOUT, RESULTS
+from server import RESULTS
 from solo import a_source, job_of
 from torch import Tensor, nn
-from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from iris.engine.activity import Activity
 from iris.engine.attention import Attention, Segments, one_by_one, varlen
 from iris.engine.cache import Cache
 from iris.engine.conditioning import Conditioner
 from iris.engine.denoiser import Denoiser, Row, to_pixels
-from iris.engine.loader import Components, cut
-from iris.engine.lora import Styles, install_styles
+from iris.engine.loader import Components
+from iris.engine.lora import Styles
 from iris.engine.quantised import Fp8Linear, round_layers
 from iris.jobs import EditJob, Job
 
@@ -57,99 +48,6 @@ CASES = {(768, 4, 0): 113, (960, 4, 0): 171, (768, 30, 0): None} | {
 }
 FIRST = (768, 4, 0)
 Case = tuple[int, int, int]
-TEXT_TOKENS, TEXT_LAYERS = 512, (9, 18, 27)
-RANK = 16
-
-
-def klein(shrink: int, device: torch.device, dtype: torch.dtype) -> Flux2KleinPipeline:
-    """klein-4B's architecture; every width but the heads' divided by `shrink`."""
-    hidden = 2560 // shrink
-    with torch.device(device):
-        torch.set_default_dtype(dtype)
-        transformer = Flux2Transformer2DModel(
-            in_channels=128,
-            num_layers=5,
-            num_single_layers=20,
-            attention_head_dim=128,
-            num_attention_heads=24 // shrink,
-            joint_attention_dim=3 * hidden,
-            mlp_ratio=3.0,
-            axes_dims_rope=(32, 32, 32, 32),
-            rope_theta=2000,
-            guidance_embeds=False,
-        )
-        vae = AutoencoderKLFlux2(
-            block_out_channels=tuple(max(32, width // shrink) for width in (128, 256, 512, 512)),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-        )
-        text = Qwen3ForCausalLM(
-            Qwen3Config(
-                vocab_size=151936 // shrink,
-                hidden_size=hidden,
-                intermediate_size=9728 // shrink,
-                num_hidden_layers=36,
-                num_attention_heads=32 // shrink,
-                num_key_value_heads=max(1, 8 // shrink),
-                head_dim=128,
-                tie_word_embeddings=True,
-            )
-        )
-        torch.set_default_dtype(torch.float32)
-    pipeline = Flux2KleinPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(
-            use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15, shift=3.0
-        ),
-        vae=vae,
-        text_encoder=text.eval(),
-        tokenizer=AutoTokenizer.from_pretrained(CHECKOUT / "models/iris-mini/weights/tokenizer"),
-        transformer=transformer.eval(),
-        is_distilled=True,
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    for part in (transformer, vae, text):
-        part.requires_grad_(False)
-    return pipeline
-
-
-def components_of(pipeline: Flux2KleinPipeline, device: torch.device) -> Components:
-    """As the loader takes them; the pipeline stays what it is, and the weights are there once."""
-    text_encoder = copy.copy(pipeline.text_encoder.model)
-    text_encoder._modules = dict(text_encoder._modules)  # of its own: layers are dropped from it
-    cut(text_encoder, max(TEXT_LAYERS))
-    return Components(
-        transformer=pipeline.transformer,
-        vae=copy.deepcopy(pipeline.vae).to(memory_format=torch.channels_last),
-        text_encoder=text_encoder,
-        tokenizer=pipeline.tokenizer,
-        scheduler_config=dict(pipeline.scheduler.config),
-        pixels_per_token=2 * pipeline.vae_scale_factor,
-        text_layers=TEXT_LAYERS,
-        text_tokens=TEXT_TOKENS,
-        device=device,
-        dtype=pipeline.transformer.dtype,
-    )
-
-
-def add_styles(transformer: nn.Module, names: tuple[str, ...]) -> Styles:
-    """Random adapters of RANK for every linear layer of the blocks, read from files."""
-    blocks = ("transformer_blocks.", "single_transformer_blocks.")
-    folders = {name: Path(tempfile.mkdtemp()) for name in names}
-    for folder in folders.values():
-        tensors = {}
-        for path, layer in transformer.named_modules():
-            if isinstance(layer, nn.Linear) and path.startswith(blocks):
-                new = layer.weight.new_empty
-                down = new(RANK, layer.in_features).normal_(std=0.01)
-                up = new(layer.out_features, RANK).normal_(std=0.01)
-                tensors |= {f"transformer.{path}.lora_A.weight": down.cpu()}
-                tensors |= {f"transformer.{path}.lora_B.weight": up.cpu()}
-        save_file(tensors, folder / "pytorch_lora_weights.safetensors")
-    styles = install_styles(transformer, folders)
-    for name, folder in folders.items():
-        styles.wear(name, 1.0)  # kept on the device from here on
-        shutil.rmtree(folder)
-    return styles
 
 
 def a_job(side: int, steps: int, references: int, lora: str | None = None, seed: int = 0) -> Job:

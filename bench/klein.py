@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu import Bench, a_job, components_of, klein
+from architecture import components_of, klein
+from gpu import Bench, a_job
 from machine import facts
 from server import RESULTS
 from torch import Tensor, nn

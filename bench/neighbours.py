@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpu import add_styles, components_of, klein
+from architecture import add_styles, components_of, klein
 from machine import facts
 from server import CHECKOUT, RESULTS
 from solo import a_source

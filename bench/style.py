@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from architecture import add_styles
 from diffusers import Flux2Transformer2DModel
-from gpu import add_styles
 from machine import facts
 from server import CHECKOUT, RESULTS
 

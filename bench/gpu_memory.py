@@ -1,0 +1,76 @@
+"""The memory of the device and of the process, read all the time."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from pathlib import Path
+
+import torch
+from prometheus_client import REGISTRY
+
+_GIB = 1 << 30
+
+
+def rss_bytes() -> int:
+    """Of this process, without what it shares with files it has mapped."""
+    _, resident, shared, *_ = Path("/proc/self/statm").read_text().split()
+    return (int(resident) - int(shared)) * 4096
+
+
+def kept_bytes() -> tuple[float, float]:
+    """Of the engine's cache, and of the styles it keeps on the device."""
+    names = ("iris_engine_cache_bytes", "iris_engine_style_bytes")
+    cache, styles = (REGISTRY.get_sample_value(name) or 0.0 for name in names)
+    return cache, styles
+
+
+class MemoryWatch:
+    """Reads the device's memory all the time; `window` tells of the time since it was last asked.
+
+    The least that was allocated in a window is about what lies there between steps.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._is_cuda = device.type == "cuda"
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self.peak = 0.0  # GiB, of all
+        self._least = float("inf")
+        threading.Thread(target=self._run, name="memory", daemon=True).start()
+
+    def _run(self) -> None:
+        while not self._ended.wait(0.1):
+            with self._lock:
+                self._least = min(self._least, self.now()["allocated"])
+
+    def now(self) -> dict[str, float]:
+        """GiB. On a CPU nothing but the process and what is kept is known."""
+        cache, styles = kept_bytes()
+        found = {"rss": rss_bytes(), "cache": cache, "styles": styles, "allocated": 0.0}
+        if self._is_cuda:
+            found["allocated"] = torch.cuda.memory_allocated()
+            found["reserved"] = torch.cuda.memory_reserved()
+        return {name: value / _GIB for name, value in found.items()}
+
+    def window(self) -> dict[str, float]:
+        with self._lock:
+            found = self.now() | {"between_steps": min(self._least, self.now()["allocated"])}
+            self._least = float("inf")
+        if self._is_cuda:
+            found["peak"] = torch.cuda.max_memory_allocated() / _GIB
+            self.peak = max(self.peak, found["peak"])
+            torch.cuda.reset_peak_memory_stats()
+        return {name: round(value, 3) for name, value in found.items()}
+
+    def quiet(self) -> dict[str, float]:
+        """When nothing is under way; `allocated` is then weights, caches, and what leaks."""
+        gc.collect()
+        if self._is_cuda:
+            torch.cuda.synchronize()
+        found = self.now()
+        found["allocated_less_kept"] = found["allocated"] - found["cache"] - found["styles"]
+        return {name: round(value, 4) for name, value in found.items()}
+
+    def stop(self) -> None:
+        self._ended.set()
