@@ -234,7 +234,8 @@ def test_an_engine_that_dies_ends_the_container_for_a_new_one_to_start(start):
     container.run(
         "python",
         "-c",
-        "import psutil;[p.kill() for p in psutil.process_iter() if 'iris_engine' in p.cmdline()]",
+        "import psutil;[p.kill() for p in psutil.process_iter(['cmdline']) "
+        "if 'iris_engine' in (p.info['cmdline'] or [])]",
     )
     assert container.wait_until_ended() != 0
 

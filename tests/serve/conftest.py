@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,11 +95,28 @@ class Server:
 
     def engine(self):
         """The process of the engine."""
-        return next(p for p in self.processes() if "iris_engine" in p.cmdline())
+        return self._serving("iris_engine")
 
     def front(self):
         """The process of the front."""
-        return next(p for p in self.processes() if "epithre_iris" in p.cmdline())
+        return self._serving("epithre_iris")
+
+    def _serving(self, service):
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):  # it ended after it was listed
+                if service in process.cmdline():
+                    return process
+        raise AssertionError(f"no process serves {service}:\n{self.log}")
+
+    def kill(self):
+        """End all of it with SIGKILL, and wait until none is left."""
+        processes = self.processes()
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):  # a decoder ends by itself once its front has
+                process.kill()
+        self.process.wait()
+        _, alive = psutil.wait_procs(processes, timeout=10)
+        assert not alive
 
     def stop(self):
         if self.process.poll() is None:
@@ -107,9 +124,7 @@ class Server:
             try:
                 self.process.wait(30)
             except subprocess.TimeoutExpired:
-                for process in self.processes():
-                    process.kill()
-                self.process.wait()
+                self.kill()
                 raise AssertionError(f"did not end within 30 s of SIGINT:\n{self.log}") from None
 
 

@@ -90,9 +90,7 @@ def test_a_reply_is_there_again_after_the_whole_service_was_killed(start):
     hanging = threading.Thread(target=ask, args=(server,))
     hanging.start()
     time.sleep(0.3)
-    for process in server.processes():
-        process.kill()
-    server.process.wait()
+    server.kill()
     server = start(home=server.home)
     hanging.join()
     with server.client(headers=headers) as client:
