@@ -1,6 +1,7 @@
 """How iris-mini is made: latents, captions and noise are what the engine will meet."""
 
 import random
+from argparse import ArgumentTypeError
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -34,6 +35,7 @@ from training.examples import (
     Shape,
     boxes,
     contents_of,
+    draw,
     make_part,
     part_file,
     save_part,
@@ -43,6 +45,7 @@ from training.refine_decoder import Imagination, Pair, Pool
 from training.sources import AS_RENDERED, Taking, draw_taking, take
 from training.text import TOKENS, Prompts, build_encoder, build_tokenizer
 from training.train_text import FIELDS, labels
+from training.train_transformer import times
 from training.transformer import (
     COORDINATES,
     LESSONS,
@@ -190,11 +193,47 @@ def test_half_of_the_sources_come_as_rendered_and_the_others_unlike_each_other()
 
 
 @pytest.fixture(scope="session")
-def batches(camera, prompts, tmp_path_factory):
+def examples(camera, prompts, tmp_path_factory):
     folder = tmp_path_factory.mktemp("examples")
     for shape in (Shape("paint", (4, 4)), Shape("edit", (4, 4), ((4, 4),))):
         save_part(make_part(shape, camera, prompts, 1, 0, None), part_file(folder, shape, 0))
-    return Batches(folder / "plain", prompts, tokens=2000, seed=1)
+    return folder / "plain"
+
+
+@pytest.fixture(scope="session")
+def batches(examples, prompts):
+    return Batches(examples, prompts, tokens=2000, seed=1)
+
+
+def test_a_shape_that_is_to_come_more_often_does(examples, prompts):
+    name = next(shape.name for shape in SHAPES if shape.grid == (4, 4) and shape.task == "edit")
+    shares = []
+    for more in ({}, {name: 8.0}):
+        chooser = Batches(examples, prompts, 2000, 1, more)
+        drawn = [chooser._choose() for _ in range(400)]
+        samples = {"edit": 0, "paint": 0}
+        for shape, _, rows in drawn:
+            samples[shape.task] += len(rows)
+        shares.append(samples["edit"] / samples["paint"])
+    assert 5.5 < shares[1] / shares[0] < 11.0
+
+
+def test_times_are_those_of_a_shape_that_there_is():
+    assert times("paint-15x15=2.5") == ("paint-15x15", 2.5)
+    with pytest.raises(ArgumentTypeError, match="paint-15x15"):
+        times("paint-99x99=2")
+    with pytest.raises(ArgumentTypeError, match="after a ="):
+        times("paint-15x15")
+
+
+def test_half_of_what_is_drawn_wider_than_any_other_picture_has_it_is_large():
+    """Seven or eight tokens: a large object has no other grid to be learnt on."""
+    for side, expected in ((12, 0.25), (15, 0.5)):
+        rng = random.Random(5)
+        drawn = [draw(Shape("paint", (side, side)), rng).target.things for _ in range(2000)]
+        lone = [things[0].share for things in drawn if len(things) == 1]
+        # of the pictures of what is usual, seven in ten are of medium size
+        assert abs(sum(share > 0.5 for share in lone) / len(lone) - 0.79 * expected) < 0.05
 
 
 def test_a_step_along_the_answer_leads_to_the_target_or_part_of_the_way_there(batches):

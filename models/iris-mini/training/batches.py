@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -68,12 +69,23 @@ def where(grids: tuple[GridSize, ...], device: torch.device) -> Where:
 class Batches:
     """Draws batches from the parts of a folder; new parts are found as they appear."""
 
-    def __init__(self, folder: Path, prompts: Prompts, tokens: int, seed: int) -> None:
-        """Batches lie on the device of the prompts' encoder, and so do all parts once read."""
+    def __init__(
+        self,
+        folder: Path,
+        prompts: Prompts,
+        tokens: int,
+        seed: int,
+        more: Mapping[str, float] | None = None,
+    ) -> None:
+        """Batches lie on the device of the prompts' encoder, and so do all parts once read.
+
+        more: shapes by name that come more often, so many times, than their share says.
+        """
         self._folder = folder
         self._prompts = prompts
         self._device = prompts.encoder.device
         self._unsaid = prompts.ids([""])[0].to(self._device)
+        self._more = more or {}
         self._tokens = tokens  # of a whole batch, prompts included
         self.loudness = 1.0  # of what the noise says, see training.lots
         self._rng = random.Random(seed)
@@ -129,7 +141,8 @@ class Batches:
     def _choose(self) -> tuple[Shape, Part, Tensor]:
         shapes = [shape for shape in SHAPES if self._files[shape.name]]
         # a shape's share is of samples, and long samples come in small batches
-        often = [shape.share / self._size(shape) for shape in shapes]
+        shares = [shape.share * self._more.get(shape.name, 1.0) for shape in shapes]
+        often = [one / self._size(shape) for one, shape in zip(shares, shapes, strict=True)]
         shape = self._rng.choices(shapes, often)[0]
         file = self._rng.choice(self._files[shape.name])
         if file not in self._parts:

@@ -24,7 +24,7 @@ from world.captions import LANGUAGES, caption
 from world.compositions import sample_compose
 from world.edits import sample_edit
 from world.frame import CELL, TILE_CELLS, frame_of
-from world.sampling import sample_paint
+from world.sampling import LARGE, sample_paint
 from world.spec import COLOURS, KINDS, Example, Intent, Scene
 
 TOKEN = 64  # pixels of a token's side
@@ -36,6 +36,9 @@ MOST = 16  # whole numbers of tokens are below it
 MOODS = (2, 3)  # how many there are of each choice that `mood_of` gives
 AMOUNTS = (0.3, 0.6, 0.6, 0.8, 1.0, 1.0, 1.25, 1.5)  # of a style, as lora_strength has it
 AS_IS = 0.5  # share of the references that come as they were rendered
+# Share of large objects where they are seven or eight tokens wide, as in no other picture.
+LARGE_IN_LARGEST = 0.5
+WIDEST_SHARED = 12  # tokens of the shorter side up to which large objects have widths of many grids
 CHANGED = 0.25  # mean difference of a token's latents that counts as changed
 
 GridSize = tuple[int, int]  # rows, columns
@@ -73,7 +76,9 @@ SHAPES = (
     Shape("paint", (12, 12), share=16),
     Shape("paint", (8, 8), share=9),
     Shape("paint", (10, 10), share=5),
-    Shape("paint", (15, 15), share=5),
+    Shape("paint", (15, 15), share=8),
+    Shape("paint", (14, 14), share=1.5),
+    Shape("paint", (13, 13), share=1.5),
     Shape("paint", (8, 12), share=3.5),
     Shape("paint", (12, 8), share=3.5),
     Shape("paint", (10, 15), share=2.5),
@@ -203,7 +208,8 @@ def mood_of(scene: Scene) -> list[int]:
 
 def draw(shape: Shape, rng: random.Random) -> Example:
     if shape.task == "paint":
-        return sample_paint(rng)
+        is_largest = min(shape.grid) > WIDEST_SHARED
+        return sample_paint(rng, LARGE_IN_LARGEST if is_largest else LARGE)
     if shape.task == "edit":
         return sample_edit(rng)
     return sample_compose(rng, len(shape.references))

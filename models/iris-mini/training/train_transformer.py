@@ -1,6 +1,6 @@
 """Train the transformer on the rendered examples; goes on from the last state or the weights.
 
-    python -m training.train_transformer --minutes M [--decay D] [--loud L] [--device D]
+    python -m training.train_transformer --minutes M [--decay D] [--loud L] [--more SHAPE=TIMES ...]
 
 The learning rate is constant and falls to nothing over the last D minutes. In the first L minutes
 what the noise decides is spoken louder than it will be: a model that never read it needs that. The
@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from training.batches import Batch, Batches
 from training.devices import COMPILED, choose
-from training.examples import MOODS, MOST
+from training.examples import MOODS, MOST, SHAPES
 from training.folders import EXAMPLES, RUNS, text_folder, weights_folder
 from training.text import load_prompts
 from training.transformer import (
@@ -37,7 +37,6 @@ from training.transformer import (
 from world.spec import COLOURS, KINDS
 
 MUON_RATE, ADAM_RATE = 1.5e-3, 7.5e-4
-TEACHING = 1.0  # weight of what the teachers ask
 LOUDEST = 10.0  # times the strength of the noise's lots, where they are taught for the first time
 WARM_UP = 100  # steps
 EMA = 0.998
@@ -115,6 +114,20 @@ def unlearnt(
     return squares + 0.2 * (crosses + objects @ wrong) + heard
 
 
+def times(text: str) -> tuple[str, float]:
+    """paint-15x15=4 -> a shape's name, and how many times more often it comes."""
+    name, _, number = text.partition("=")
+    known = [shape.name for shape in SHAPES]
+    if name not in known:
+        raise argparse.ArgumentTypeError(f"No shape is named {name!r}; there are {known}.")
+    try:
+        return name, float(number)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} wants a number after a =, as {name}=4"
+        ) from None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, required=True)
@@ -122,6 +135,15 @@ def main() -> None:
     parser.add_argument("--loud", type=float, default=0.0, help="minutes in which noise speaks up")
     parser.add_argument("--rate", type=float, default=1.0, help="times the learning rates")
     parser.add_argument("--tokens", type=int, help="tokens a batch (3200 on a CPU, 96000 on a GPU)")
+    parser.add_argument(
+        "--more",
+        type=times,
+        nargs="+",
+        default=[],
+        metavar="SHAPE=TIMES",
+        help="shapes that come so many times more often, for what is learnt last: paint-15x15=4",
+    )
+    parser.add_argument("--teaching", type=float, default=1.0, help="weight of what teachers ask")
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -157,7 +179,7 @@ def main() -> None:
             model.load_state_dict(trained.state_dict())
         ema.load_state_dict(model.state_dict())
     prompts = load_prompts(text_folder(), device)
-    batches = Batches(EXAMPLES / "plain", prompts, tokens, options.seed + steps)
+    batches = Batches(EXAMPLES / "plain", prompts, tokens, options.seed + steps, dict(options.more))
     is_compiled = device.type == "cpu" if options.compile is None else options.compile
     if is_compiled:
         compile_blocks(model)
@@ -193,7 +215,7 @@ def main() -> None:
         batch = batches.next()
         loss, lost = loss_of(taught, batch)
         # teachers that are new must not teach: Adam lets them learn from the smallest of losses
-        teaching = TEACHING * min(1.0, (steps - first + 1) / WARM_UP / 3) ** 2
+        teaching = options.teaching * min(1.0, (steps - first + 1) / WARM_UP / 3) ** 2
         (loss + teaching * lost).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 2.0)
         for optimiser in kinds:
