@@ -3,6 +3,7 @@
 import random
 from argparse import ArgumentTypeError
 from dataclasses import replace
+from itertools import product
 from types import SimpleNamespace
 
 import pytest
@@ -347,6 +348,20 @@ def test_objects_keep_to_whole_tokens_on_every_grid_of_the_training():
         scene = sampling.sample_scene(rng)
         found = contents_of(scene, shape.grid)[:, 0].bool()
         assert torch.equal(found, boxes(scene, shape.grid))
+
+
+def test_every_grid_that_is_served_is_trained_on():
+    """Of one that is not, every other picture is wrong."""
+    trained = {(shape.task, shape.grid) for shape in SHAPES}
+    for task, longest in (("paint", 960), ("edit", 704)):
+        for width, height in product(range(256, longest + 1, 16), repeat=2):
+            grid = Grid.covering(width, height, 64)
+            assert (task, (grid.rows, grid.columns)) in trained
+    for shape in SHAPES:  # what an edit changes has the size of its source
+        assert shape.task != "edit" or shape.references == (shape.grid,)
+    assert len({shape.name for shape in SHAPES}) == len(SHAPES)
+    number_of_images = {len(shape.references) for shape in SHAPES if shape.task == "compose"}
+    assert number_of_images == {1, 2, 3, 4, 5}
 
 
 def test_places_are_rows_columns_and_how_many_of_each():

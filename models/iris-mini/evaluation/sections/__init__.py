@@ -9,7 +9,7 @@ from evaluation.sections.cases import Result
 from evaluation.sections.documented import documented
 from evaluation.sections.edits import edits, sources, strength
 from evaluation.sections.references import references
-from evaluation.sections.settings import guidance, sizes, steps
+from evaluation.sections.settings import any_size, guidance, sizes, steps
 from evaluation.sections.styles import lora
 from evaluation.sections.text import control, pairs, text, unsaid
 from evaluation.sections.trust import probe
@@ -22,6 +22,7 @@ SECTIONS: dict[str, tuple[Section, int]] = {
     "unsaid": (unsaid, 200),
     "control": (control, 200),
     "sizes": (sizes, 100),
+    "any_size": (any_size, 100),
     "pairs": (pairs, 100),
     "steps": (steps, 100),
     "guidance": (guidance, 100),

@@ -16,6 +16,7 @@ from world.sampling import sample_full
 
 Result = dict[str, Any]
 SIDE = 768
+TOKEN = 64  # pixels of a token's side
 EDIT_SIDE = 704  # the largest that is served where images come in
 
 

@@ -12,7 +12,7 @@ from evaluation.ledger import Finding, Ledger
 from evaluation.measures import Image
 from evaluation.probe import Seen
 from evaluation.score import Rates, Tally, parts_of
-from evaluation.sections.cases import EDIT_SIDE, Result, draws, picture_seed
+from evaluation.sections.cases import EDIT_SIDE, TOKEN, Result, draws, picture_seed
 from evaluation.sections.trends import rising, share_rising
 from world.captions import LANGUAGES, caption
 from world.edits import EDITS, sample_edit
@@ -81,6 +81,16 @@ def edits(ledger: Ledger, count: int, seed: int) -> Result:
             part[operation] = rates
         part["overall"] = whole.rates()
         result[f"{side} at {strength}"] = part
+    whole = Tally()
+    for operation in EDITS:
+        rng = draws(seed, "edits of any size", operation)
+        cases = []
+        for example, task in _edit_cases(operation, EDIT_SIDE, count, seed):
+            width, height = (TOKEN * rng.randint(6, EDIT_SIDE // TOKEN) for _ in range(2))
+            cases.append((example, replace(task, width=width, height=height)))
+        found = ledger.findings(f"{operation} of any size", [task for _, task in cases])
+        _judged(cases, found, whole)
+    result[f"any size at {EDIT_STRENGTH}"] = whole.rates()
     return result
 
 

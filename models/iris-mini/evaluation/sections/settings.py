@@ -6,8 +6,12 @@ from dataclasses import replace
 
 from evaluation.ceiling import SIZES
 from evaluation.ledger import Ledger
-from evaluation.sections.cases import Result, draws, mixed, rates_of
+from evaluation.score import Tally
+from evaluation.sections.cases import TOKEN, Result, draws, mixed, rates_of
+from world.render import render
 
+# Sides in tokens, from and to: below 512 pixels objects are smaller than they are anywhere else.
+ANY_SIDE = (("sides of 256 to 448", 4, 7), ("sides of 512 to 960", 8, 15))
 STEPS = (1, 2, 4, 8, 16)
 GUIDANCES = (1.0, 1.5, 2.0, 3.0)
 
@@ -19,6 +23,25 @@ def sizes(ledger: Ledger, count: int, seed: int) -> Result:
         cases = mixed(draws(seed, "sizes", name), count, width, height)
         found = ledger.findings(f"sizes {name}", [case.task for case in cases])
         result[name] = rates_of(cases, found)
+    return result
+
+
+def any_size(ledger: Ledger, count: int, seed: int) -> Result:
+    """Pictures of any whole number of tokens, and what the probe sees of rendered ones."""
+    result: Result = {}
+    for name, shortest, longest in ANY_SIDE:
+        rng = draws(seed, "any size", name)
+        cases = []
+        for case in mixed(rng, count):
+            width, height = (TOKEN * rng.randint(shortest, longest) for _ in range(2))
+            cases.append(replace(case, task=replace(case.task, width=width, height=height)))
+        tasks = [case.task for case in cases]
+        real = Tally()
+        for case, task in zip(cases, tasks, strict=True):
+            [seen] = ledger.probe([render(task.target, task.width, task.height)])
+            real.add(case.asked.agrees(seen))
+        found = ledger.findings(f"any size {name}", tasks)
+        result[name] = rates_of(cases, found) | {"real": real.rates()["all"]}
     return result
 
 
