@@ -303,21 +303,37 @@ def test_the_time_shift_keeps_the_ends_and_favours_noise():
     assert (shifted(u)[1:-1] > u[1:-1]).all()
 
 
-def test_the_teachers_change_nothing_about_the_answer():
-    torch.manual_seed(1)
-    model = build_transformer().eval()
-    inputs = {
+def twelve_tokens():
+    """What the transformer takes, of one picture."""
+    return {
         "hidden_states": torch.randn(1, 12, 128),
         "encoder_hidden_states": torch.randn(1, 64, 384),
         "timestep": torch.tensor([0.7]),
         "img_ids": positions((3, 4)),
         "txt_ids": torch.zeros(64, 4),
     }
+
+
+def test_the_teachers_change_nothing_about_the_answer():
+    torch.manual_seed(1)
+    model = build_transformer().eval()
+    inputs = twelve_tokens()
     with torch.inference_mode():
         alone = model(**inputs, return_dict=False)[0]
         velocity, told = Taught(model)(**inputs)
     assert torch.equal(alone, velocity)
     assert [one.shape for one in told] == [(1, 12, LESSONS)] * 3
+
+
+@pytest.mark.parametrize("listens_only", [True, False])
+def test_teachers_that_only_listen_teach_the_model_nothing(listens_only):
+    model = build_transformer()
+    taught = Taught(model)
+    taught.listens_only = listens_only
+    _, told = taught(**twelve_tokens())
+    sum(one.square().mean() for one in told).backward()
+    assert all(parameter.grad is not None for parameter in taught.teachers.parameters())
+    assert (model.x_embedder.weight.grad is None) == listens_only
 
 
 def test_coordinates_tell_every_token_of_every_grid_apart():

@@ -39,6 +39,7 @@ from world.spec import COLOURS, KINDS
 MUON_RATE, ADAM_RATE = 1.5e-3, 7.5e-4
 LOUDEST = 10.0  # times the strength of the noise's lots, where they are taught for the first time
 WARM_UP = 100  # steps
+LISTENING = 250  # steps in which teachers that are new to a trained model only listen to it
 EMA = 0.998
 # a batch; below that a GPU waits for who asks it: 75 steps took an H200 as long with a third of it
 TOKENS = {"cpu": 3200, "cuda": 96000}
@@ -46,7 +47,7 @@ SAVE_EVERY = 180.0  # seconds
 
 
 def optimisers(model: nn.Module, teachers: nn.Module) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the blocks, AdamW for everything at the ends."""
+    """Muon for the matrices inside the blocks, AdamW for everything at the ends, and teachers."""
     inside, ends = [], []
     for name, parameter in model.named_parameters():
         block = name.startswith(("transformer_blocks.", "single_transformer_blocks."))
@@ -55,12 +56,9 @@ def optimisers(model: nn.Module, teachers: nn.Module) -> list[torch.optim.Optimi
         torch.optim.Muon(
             inside, MUON_RATE, weight_decay=0.02, momentum=0.95, adjust_lr_fn="match_rms_adamw"
         ),
-        torch.optim.AdamW(
-            [*ends, *teachers.parameters()],
-            ADAM_RATE,
-            betas=(0.9, 0.98),
-            weight_decay=0.01,
-            fused=True,
+        *(
+            torch.optim.AdamW(some, ADAM_RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+            for some in (ends, list(teachers.parameters()))
         ),
     ]
 
@@ -162,14 +160,17 @@ def main() -> None:
     taught = Taught(model).to(device)
     ema = build_transformer().to(device).requires_grad_(False)
     steps, samples = 0, 0
+    listening = 0 if options.fresh else LISTENING
     kinds = optimisers(model, taught.teachers)
     if state_file.exists() and not options.fresh:
         state = torch.load(state_file, map_location=device, weights_only=True)
         model.load_state_dict(state["model"])
         ema.load_state_dict(state["ema"])
-        taught.teachers.load_state_dict(state["teachers"])
         for optimiser, saved in zip(kinds, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
+        if state["teachers"] is not None:
+            taught.teachers.load_state_dict(state["teachers"])
+            listening = 0
         steps, samples = state["steps"], state["samples"]
     else:
         if not options.fresh:
@@ -189,7 +190,7 @@ def main() -> None:
             "model": model.state_dict(),
             "ema": ema.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in kinds],
-            "teachers": taught.teachers.state_dict(),
+            "teachers": taught.teachers.state_dict() if options.teaching else None,
             "steps": steps,
             "samples": samples,
         }
@@ -204,18 +205,22 @@ def main() -> None:
     bar = tqdm(desc="transformer", unit="sample", initial=samples, mininterval=10)
     while (spent := (time.monotonic() - begin) / 60) < options.minutes:
         left = options.minutes - spent
-        rate = options.rate * min(1.0, (steps - first + 1) / WARM_UP)
+        step = steps - first + 1
+        rate = options.rate * min(1.0, step / WARM_UP)
         if options.decay:
             rate *= min(1.0, left / options.decay)
-        for optimiser, base in zip(kinds, (MUON_RATE, ADAM_RATE), strict=True):
+        for optimiser, base in zip(kinds[:2], (MUON_RATE, ADAM_RATE), strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = base * rate
         if options.loud:
             batches.loudness = LOUDEST ** max(0.0, 1.0 - spent / options.loud)
         batch = batches.next()
+        taught.listens_only = step <= listening
         loss, lost = loss_of(taught, batch)
         # teachers that are new must not teach: Adam lets them learn from the smallest of losses
-        teaching = options.teaching * min(1.0, (steps - first + 1) / WARM_UP / 3) ** 2
+        teaching = options.teaching
+        if not taught.listens_only:
+            teaching *= min(1.0, (step - listening) / WARM_UP / 3) ** 2
         (loss + teaching * lost).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 2.0)
         for optimiser in kinds:

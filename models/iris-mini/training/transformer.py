@@ -109,6 +109,7 @@ class Taught(nn.Module):
     def __init__(self, model: Flux2Transformer2DModel) -> None:
         super().__init__()
         self.model = model
+        self.listens_only = False  # teachers learn to read the model, which learns nothing of them
         transformer_flux2.dispatch_attention_fn = attention
         width = model.config.num_attention_heads * model.config.attention_head_dim
         self.teachers = nn.ModuleList(
@@ -127,7 +128,8 @@ class Taught(nn.Module):
         """The velocity, and what each teacher was told: (B, tokens, LESSONS)."""
         self._inner.clear()
         velocity = self.model(**inputs, return_dict=False)[0]
-        told = [teacher(inner) for teacher, inner in zip(self.teachers, self._inner, strict=True)]
+        shown = [one.detach() for one in self._inner] if self.listens_only else self._inner
+        told = [teacher(inner) for teacher, inner in zip(self.teachers, shown, strict=True)]
         return velocity, told
 
 
