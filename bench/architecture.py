@@ -93,6 +93,7 @@ def components_of(pipeline: Flux2KleinPipeline, device: torch.device) -> Compone
         tokenizer=pipeline.tokenizer,
         scheduler_config=dict(pipeline.scheduler.config),
         pixels_per_token=2 * pipeline.vae_scale_factor,
+        sides=None,
         text_layers=TEXT_LAYERS,
         text_tokens=TEXT_TOKENS,
         device=device,

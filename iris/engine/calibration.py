@@ -47,11 +47,12 @@ def measure(cost: CostModel, conditioner: Conditioner, denoiser: Denoiser) -> No
         denoiser.step([row])
         stepped = _now_s()
         ends = [_now_s() for _ in denoiser.decoding(row)]
-        encodes.append((side * side, begun - asked))
+        pixels = row.canvas.pixels
+        encodes.append((pixels, begun - asked))
         tokens = len(row.rotation[0])
         steps.append((tokens, stepped - begun))
         decoded = _now_s()
-        decodes.append((side * side, decoded - stepped))
+        decodes.append((pixels, decoded - stepped))
         cost.decode_left_after = [(decoded - end) / (decoded - stepped) for end in ends]
     cost.encode.calibrate(encodes[1:])
     cost.step.calibrate(steps[1:])

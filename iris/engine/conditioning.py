@@ -16,6 +16,7 @@ from torch.nn import functional
 from iris.engine import metrics
 from iris.engine.activity import Activity
 from iris.engine.cache import Cache, Key
+from iris.engine.canvas import resized
 from iris.engine.denoiser import Denoiser, Row
 from iris.engine.floor import least_rows
 from iris.engine.latents import Grid, normalise, patchify, to_tokens
@@ -151,16 +152,19 @@ class PromptEncoder:
 def encode_image(pixels: Pixels, components: Components) -> tuple[Tensor, Grid]:
     """An image's tokens: (1, H*W, C), and their grid.
 
-    Sides off the model's own grid are continued by their last row and column, the same way a
-    picture is made on the covering grid and cropped.
+    It is read at the size at which a picture of its size is painted. Sides off the model's own grid
+    are continued by their last row and column, the same way a picture is made on the covering
+    grid and cropped.
     """
-    grid = Grid.covering(pixels.width_px, pixels.height_px, components.pixels_per_token)
+    canvas = components.canvas(pixels.width_px, pixels.height_px)
+    grid = canvas.grid
     values = torch.frombuffer(bytearray(pixels.rgb), dtype=torch.uint8)
     values = upload(values, components.device)
     image = values.view(1, pixels.height_px, pixels.width_px, 3).permute(0, 3, 1, 2).float()
+    image = resized(image, canvas.width_px, canvas.height_px).clamp(0.0, 255.0)
     image = 2.0 * (image / 255.0) - 1.0
-    right = grid.columns * components.pixels_per_token - pixels.width_px
-    bottom = grid.rows * components.pixels_per_token - pixels.height_px
+    right = grid.columns * components.pixels_per_token - canvas.width_px
+    bottom = grid.rows * components.pixels_per_token - canvas.height_px
     image = functional.pad(image, (0, right, 0, bottom), mode="replicate")
     image = image.to(components.dtype)
     cells = patchify(components.vae.encode(image).latent_dist.mode())
@@ -232,8 +236,7 @@ class Conditioner:
         content = pixels.width_px, pixels.height_px, hashlib.sha256(pixels.rgb).digest()
         tokens = self._cache.get(owner, ("image", content))
         if tokens is not None:
-            per_token = self._model.pixels_per_token
-            return tokens, Grid.covering(pixels.width_px, pixels.height_px, per_token)
+            return tokens, self._model.canvas(pixels.width_px, pixels.height_px).grid
         with self._activity.section(), metrics.timed("image_encode"):
             tokens, grid = with_room(lambda: encode_image(pixels, self._model), self._cache)
         self._cache.put(owner, ("image", content), tokens)

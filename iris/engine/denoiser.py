@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from iris.engine.canvas import Canvas, resized
 from iris.engine.decoder import PictureDecoder, Pieces, at_once
 from iris.engine.flow import euler_step, initial_noise, mix, sigma_schedule
 from iris.engine.latents import (
@@ -34,7 +35,7 @@ class Row:
     """A picture in the making. Everything but `latents` and `step` is set once by `prepare`."""
 
     job: Job
-    grid: Grid
+    canvas: Canvas
     prompt: Tensor  # (1, text tokens, width)
     unconditional: Tensor | None  # same shape; None = no guidance
     references: Tensor | None  # (1, reference tokens, C)
@@ -88,7 +89,8 @@ class Denoiser:
         where the picture starts from, with a mask what it is held to.
         """
         model = self._model
-        grid = Grid.covering(job.width_px, job.height_px, model.pixels_per_token)
+        canvas = model.canvas(job.width_px, job.height_px)
+        grid = canvas.grid
         strength = job.strength if isinstance(job, EditJob) and job.strength is not None else 1.0
         sigmas = sigma_schedule(
             new_scheduler(model), job.num_inference_steps, grid.tokens, strength
@@ -101,15 +103,14 @@ class Denoiser:
             latents = mix(images[0][0].float(), noise, float(sigmas[0]))
         held = None
         if isinstance(job, EditJob) and job.mask is not None:
-            inside = tokens_inside(
-                job.mask, job.width_px, job.height_px, grid, model.pixels_per_token
-            )
+            size = job.width_px, job.height_px
+            inside = tokens_inside(job.mask, *size, canvas, model.pixels_per_token)
             held = Held(images[0][0].float(), noise, upload(inside, model.device))
         positions = [text_positions(prompt.shape[1]), image_positions(grid)]
         positions += [image_positions(g, reference=i) for i, (_, g) in enumerate(images)]
         return Row(
             job=job,
-            grid=grid,
+            canvas=canvas,
             prompt=prompt,
             unconditional=unconditional,
             references=torch.cat([t for t, _ in images], dim=1) if images else None,
@@ -168,7 +169,7 @@ class Denoiser:
     def decode(self, row: Row) -> Tensor:
         """Turn finished latents into a picture: (3, height_px, width_px) float32, 0..1.
 
-        Cropped from the model's grid to the size asked for.
+        Cropped from the model's grid to what was painted, and brought to the size asked for.
 
         Raises:
             FloatingPointError: the picture is not finite.
@@ -178,9 +179,10 @@ class Denoiser:
     @torch.inference_mode()
     def decoding(self, row: Row) -> Pieces[Tensor]:
         """`decode`, with stops at which the device can be used for something else."""
-        cells = unpatchify(denormalise(to_cells(row.latents, row.grid), self._model.vae))
+        cells = unpatchify(denormalise(to_cells(row.latents, row.canvas.grid), self._model.vae))
         image = yield from self._decoder.pieces(cells.to(self._model.dtype))
-        image = image[0, :, : row.job.height_px, : row.job.width_px].float()
+        image = image[:, :, : row.canvas.height_px, : row.canvas.width_px].float()
+        image = resized(image, row.job.width_px, row.job.height_px)[0]
         if not bool(torch.isfinite(image).all()):
             raise FloatingPointError("the decoded picture is not finite")
         picture: Tensor = (image / 2 + 0.5).clamp(0, 1)

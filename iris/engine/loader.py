@@ -27,6 +27,7 @@ from diffusers import (
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
+from iris.engine.canvas import Canvas, Sides
 from iris.engine.placement import place
 from iris.errors import StoreError
 from iris.fit import Fit
@@ -53,11 +54,16 @@ class Components:
     pixels_per_token: int  # side of the square of pixels one image token stands for
     text_layers: tuple[int, ...]  # hidden states that are concatenated
     text_tokens: int  # every prompt is padded or cut to this length
+    sides: Sides | None  # of the pictures it was trained on, if it keeps to them
     device: torch.device
     dtype: torch.dtype
     # No matrix product spans two pictures: a picture is then the same whoever shares its steps on
     # CUDA too. On a CPU it is so anyway, see `floor.py`.
     is_strict: bool = False
+
+    def canvas(self, width_px: int, height_px: int) -> Canvas:
+        """What is painted, or read, for a picture of this size."""
+        return Canvas.of(width_px, height_px, self.pixels_per_token, self.sides)
 
     @property
     def text_device(self) -> torch.device:
@@ -163,6 +169,7 @@ def load_components(
         pixels_per_token=2 * pipeline.vae_scale_factor,
         text_layers=tuple(numbers.get("text_encoder_out_layers", _KLEIN_TEXT_LAYERS)),
         text_tokens=int(numbers.get("max_sequence_length", _KLEIN_TEXT_TOKENS)),
+        sides=_sides(numbers.get("sides"), folder),
         device=device,
         dtype=dtype,
         is_strict=is_strict,
@@ -194,6 +201,18 @@ def _model_numbers(folder: Path) -> dict[str, Any]:
     if not isinstance(numbers, dict):
         raise StoreError(f"{file} must hold a JSON object.")
     return numbers
+
+
+def _sides(numbers: Any, folder: Path) -> Sides | None:
+    if numbers is None:
+        return None
+    try:
+        return Sides(**{name: int(value) for name, value in numbers.items()})
+    except (AttributeError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"{folder / 'iris.json'}: sides must give shorter_least_px, shorter_most_px and "
+            f"longer_most_px, rising, in pixels; it has {numbers!r} ({error})."
+        ) from error
 
 
 def _check(components: Components, folder: Path) -> None:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from iris.engine.canvas import Canvas, resized
 from iris.engine.flow import mix
-from iris.engine.latents import Grid
 from iris.jobs import Pixels
 
 
@@ -33,15 +33,19 @@ class Held:
         return (1.0 - self.inside) * outside + self.inside * latents
 
 
-def tokens_inside(mask: bytes, width_px: int, height_px: int, grid: Grid, side_px: int) -> Tensor:
+def tokens_inside(
+    mask: bytes, width_px: int, height_px: int, canvas: Canvas, side_px: int
+) -> Tensor:
     """How far each token is inside the mask: (1, tokens, 1) float32, 0..1.
 
     mask: a byte a pixel, 255 inside. side_px: of the square a token stands for. Beyond the picture
     its last row and column go on.
     """
+    grid = canvas.grid
     values = torch.frombuffer(bytearray(mask), dtype=torch.uint8).view(1, 1, height_px, width_px)
-    right, bottom = grid.columns * side_px - width_px, grid.rows * side_px - height_px
-    inside = functional.pad((values > 127).float(), (0, right, 0, bottom), mode="replicate")
+    painted = resized((values > 127).float(), canvas.width_px, canvas.height_px).clamp(0.0, 1.0)
+    right, bottom = grid.columns * side_px - canvas.width_px, grid.rows * side_px - canvas.height_px
+    inside = functional.pad(painted, (0, right, 0, bottom), mode="replicate")
     inside = functional.interpolate(inside, size=(grid.rows, grid.columns), mode="bilinear")
     return inside.flatten(2).transpose(1, 2)
 

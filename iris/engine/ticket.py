@@ -6,7 +6,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from iris.engine.denoiser import Row
-from iris.engine.latents import Grid
 from iris.engine.loader import Components
 from iris.engine.scheduler import Work
 from iris.jobs import EditJob, Job, Outcome, Picture, Usage
@@ -39,19 +38,16 @@ class Entry:
 
 def work_of(job: Job, ticket_id: str, model: Components, now_s: float) -> Work:
     """How much work a job is, in the scheduler's terms."""
-    tokens = model.text_tokens
-    tokens += Grid.covering(job.width_px, job.height_px, model.pixels_per_token).tokens
-    image_pixels = 0
-    if isinstance(job, EditJob):
-        for image in job.images:
-            image_pixels += image.width_px * image.height_px
-            tokens += Grid.covering(image.width_px, image.height_px, model.pixels_per_token).tokens
+    canvas = model.canvas(job.width_px, job.height_px)
+    images = job.images if isinstance(job, EditJob) else ()
+    read = [model.canvas(image.width_px, image.height_px) for image in images]
+    image_pixels = sum(one.pixels for one in read)
     return Work(
         ticket_id=ticket_id,
-        tokens=tokens,
+        tokens=model.text_tokens + sum(one.grid.tokens for one in (canvas, *read)),
         passes=2 if job.guidance_scale > 1.0 else 1,
         steps_left=0 if is_unchanged(job) else job.num_inference_steps,
-        pixels=job.width_px * job.height_px,
+        pixels=canvas.pixels,
         image_pixels=0 if is_unchanged(job) else image_pixels,
         admitted_at_s=now_s,
         deadline_at_s=now_s + job.deadline_s,

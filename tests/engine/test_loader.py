@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+from iris.engine.canvas import Sides
 from iris.engine.loader import choose_compiled, choose_device, choose_dtype, load_components
 from iris.errors import StoreError
 
@@ -61,6 +62,16 @@ def test_text_of_another_width_than_the_transformer_takes_is_refused(folder):
     rewrite(folder / "iris.json", text_encoder_out_layers=[1, 2])
     with pytest.raises(StoreError, match="takes text of width"):
         load_components(folder, CPU, torch.float32)
+
+
+def test_sides_are_read_and_ones_that_do_not_rise_are_refused(folder):
+    sides = {"shorter_least_px": 64, "shorter_most_px": 96, "longer_most_px": 128}
+    rewrite(folder / "iris.json", sides=sides)
+    assert load_components(folder, CPU, torch.float32).sides == Sides(64, 96, 128)
+    for wrong in ({"shorter_least_px": 64}, sides | {"longer_most_px": 10}, [64, 96], "large"):
+        rewrite(folder / "iris.json", sides=wrong)
+        with pytest.raises(StoreError, match=r"iris\.json: sides must give"):
+            load_components(folder, CPU, torch.float32)
 
 
 def test_nothing_of_a_loaded_model_can_be_trained_by_accident(fine):

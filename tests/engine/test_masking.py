@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from iris.engine.canvas import Canvas
 from iris.engine.denoiser import Denoiser, to_pixels
 from iris.engine.latents import Grid
 from iris.engine.masking import tokens_inside
@@ -67,12 +68,12 @@ def test_what_is_made_inside_knows_the_source_around_it(fine):
 def test_a_token_is_as_far_inside_as_the_middle_of_its_square():
     mask = np.zeros((32, 48), np.uint8)
     mask[:, :24] = 255
-    inside = tokens_inside(mask.tobytes(), 48, 32, Grid(2, 3), 16)
+    inside = tokens_inside(mask.tobytes(), 48, 32, Canvas(48, 32, Grid(2, 3)), 16)
     assert torch.equal(inside.view(2, 3), torch.tensor([[1.0, 0.5, 0.0]] * 2))
 
 
 def test_beyond_the_picture_its_edge_goes_on():
     mask = np.zeros((20, 20), np.uint8)
     mask[:, 16:] = 255
-    inside = tokens_inside(mask.tobytes(), 20, 20, Grid(2, 2), 16)
+    inside = tokens_inside(mask.tobytes(), 20, 20, Canvas(20, 20, Grid(2, 2)), 16)
     assert torch.equal(inside.view(2, 2), torch.tensor([[0.0, 1.0]] * 2))

@@ -12,6 +12,7 @@ from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch.nn import functional
 
+from iris.engine.canvas import Canvas
 from iris.engine.latents import (
     Grid,
     image_positions,
@@ -36,11 +37,11 @@ from training.examples import (
     Shape,
     boxes,
     contents_of,
-    draw,
     make_part,
     part_file,
     save_part,
 )
+from training.grids import GRIDS_OF_IMAGES, SIDES
 from training.lots import FIRST, FREE, LAST, NAMES, lots_of, tie
 from training.refine_decoder import Imagination, Pair, Pool
 from training.sources import AS_RENDERED, Taking, draw_taking, take
@@ -196,7 +197,7 @@ def test_half_of_the_sources_come_as_rendered_and_the_others_unlike_each_other()
 @pytest.fixture(scope="session")
 def examples(camera, prompts, tmp_path_factory):
     folder = tmp_path_factory.mktemp("examples")
-    for shape in (Shape("paint", (4, 4)), Shape("edit", (4, 4), ((4, 4),))):
+    for shape in (Shape("paint", (8, 8)), Shape("edit", (8, 8), ((8, 8),))):
         save_part(make_part(shape, camera, prompts, 1, 0, None), part_file(folder, shape, 0))
     return folder / "plain"
 
@@ -207,7 +208,7 @@ def batches(examples, prompts):
 
 
 def test_a_shape_that_is_to_come_more_often_does(examples, prompts):
-    name = next(shape.name for shape in SHAPES if shape.grid == (4, 4) and shape.task == "edit")
+    name = Shape("edit", (8, 8), ((8, 8),)).name
     shares = []
     for more in ({}, {name: 8.0}):
         chooser = Batches(examples, prompts, 2000, 1, more)
@@ -220,21 +221,11 @@ def test_a_shape_that_is_to_come_more_often_does(examples, prompts):
 
 
 def test_times_are_those_of_a_shape_that_there_is():
-    assert times("paint-15x15=2.5") == ("paint-15x15", 2.5)
-    with pytest.raises(ArgumentTypeError, match="paint-15x15"):
+    assert times("paint-8x12=2.5") == ("paint-8x12", 2.5)
+    with pytest.raises(ArgumentTypeError, match="paint-99x99"):
         times("paint-99x99=2")
     with pytest.raises(ArgumentTypeError, match="after a ="):
-        times("paint-15x15")
-
-
-def test_half_of_what_is_drawn_wider_than_any_other_picture_has_it_is_large():
-    """Seven or eight tokens: a large object has no other grid to be learnt on."""
-    for side, expected in ((12, 0.25), (15, 0.5)):
-        rng = random.Random(5)
-        drawn = [draw(Shape("paint", (side, side)), rng).target.things for _ in range(2000)]
-        lone = [things[0].share for things in drawn if len(things) == 1]
-        # of the pictures of what is usual, seven in ten are of medium size
-        assert abs(sum(share > 0.5 for share in lone) / len(lone) - 0.79 * expected) < 0.05
+        times("paint-8x12")
 
 
 def test_a_step_along_the_answer_leads_to_the_target_or_part_of_the_way_there(batches):
@@ -371,8 +362,12 @@ def test_every_grid_that_is_served_is_trained_on():
     trained = {(shape.task, shape.grid) for shape in SHAPES}
     for task, longest in (("paint", 960), ("edit", 704)):
         for width, height in product(range(256, longest + 1, 16), repeat=2):
-            grid = Grid.covering(width, height, 64)
+            grid = Canvas.of(width, height, 64, SIDES).grid
             assert (task, (grid.rows, grid.columns)) in trained
+    for width, height in product(range(256, 961, 16), repeat=2):  # images
+        if width * height <= 704 * 704:
+            grid = Canvas.of(width, height, 64, SIDES).grid
+            assert (grid.rows, grid.columns) in GRIDS_OF_IMAGES
     for shape in SHAPES:  # what an edit changes has the size of its source
         assert shape.task != "edit" or shape.references == (shape.grid,)
     assert len({shape.name for shape in SHAPES}) == len(SHAPES)

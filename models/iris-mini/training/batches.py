@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from training import text
-from training.examples import PART, SHAPES, GridSize, Part, Shape, load_part
+from training.examples import PART, SHAPES, Part, Shape, load_part
+from training.grids import GridSize
 from training.lots import tie
 from training.text import Prompts
 from training.transformer import coordinates, places, positions, shifted, text_positions

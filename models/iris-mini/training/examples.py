@@ -12,13 +12,13 @@ import random
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from itertools import product
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from training.codec import LinearCodec
+from training.grids import GRIDS, GRIDS_OF_EDITS, GRIDS_OF_IMAGES, TOKEN, GridSize
 from training.lots import lots_of
 from training.sources import AS_RENDERED, Taking, draw_taking, take
 from training.text import Prompts
@@ -26,10 +26,9 @@ from world.captions import LANGUAGES, caption
 from world.compositions import sample_compose
 from world.edits import sample_edit
 from world.frame import CELL, TILE_CELLS, frame_of
-from world.sampling import LARGE, sample_paint
+from world.sampling import sample_paint
 from world.spec import COLOURS, KINDS, MOST_REFERENCES, Example, Intent, Scene
 
-TOKEN = 64  # pixels of a token's side
 HALF = TOKEN // 2  # pictures are rendered at half size: the latents hold nothing finer
 PART = 256
 WORDINGS = 3  # captions of an example in each language
@@ -38,12 +37,7 @@ MOST = 16  # whole numbers of tokens are below it
 MOODS = (2, 3)  # how many there are of each choice that `mood_of` gives
 AMOUNTS = (0.3, 0.6, 0.6, 0.8, 1.0, 1.0, 1.25, 1.5)  # of a style, as lora_strength has it
 AS_IS = 0.5  # share of the references that come as they were rendered
-# Share of large objects where they are seven or eight tokens wide, as in no other picture.
-LARGE_IN_LARGEST = 0.5
-WIDEST_SHARED = 12  # tokens of the shorter side up to which large objects have widths of many grids
 CHANGED = 0.25  # mean difference of a token's latents that counts as changed
-
-GridSize = tuple[int, int]  # rows, columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +67,11 @@ def _compose(grid: GridSize, references: tuple[GridSize, ...], share: float) -> 
     return Shape("compose", grid, references, share)
 
 
-# What is asked for often. Rows come first: a grid of (8, 12) is 768x512.
+# What is asked for often.
 _OFTEN = (
     Shape("paint", (12, 12), share=16),
     Shape("paint", (8, 8), share=9),
     Shape("paint", (10, 10), share=5),
-    Shape("paint", (15, 15), share=8),
-    Shape("paint", (14, 14), share=1.5),
-    Shape("paint", (13, 13), share=1.5),
     Shape("paint", (8, 12), share=3.5),
     Shape("paint", (12, 8), share=3.5),
     Shape("paint", (10, 15), share=2.5),
@@ -89,13 +80,8 @@ _OFTEN = (
     Shape("paint", (15, 9), share=1.5),
     Shape("paint", (11, 11), share=1.5),
     Shape("paint", (9, 9), share=1.5),
-    Shape("paint", (7, 7), share=1.5),
     Shape("paint", (9, 12), share=1),
     Shape("paint", (12, 9), share=1),
-    Shape("paint", (6, 6), share=1.5),
-    Shape("paint", (4, 4), share=1),
-    Shape("paint", (6, 15), share=0.7),
-    Shape("paint", (15, 6), share=0.7),
     _edit((8, 8), 10),
     _edit((11, 11), 10),
     _edit((10, 10), 2),
@@ -103,56 +89,38 @@ _OFTEN = (
     _edit((11, 8), 1.5),
     _edit((9, 11), 1.5),
     _edit((11, 9), 1),
-    _edit((6, 11), 0.7),
-    _edit((11, 6), 0.7),
-    _edit((6, 6), 1),
-    _edit((4, 4), 0.7),
     _compose((8, 8), ((8, 8),), 0.8),
-    _compose((8, 8), ((6, 6), (6, 6)), 2.5),
-    _compose((8, 8), ((8, 8), (8, 8)), 1.2),
+    _compose((8, 8), ((8, 8), (8, 8)), 2.5),
     _compose((11, 11), ((11, 11), (11, 11)), 0.8),
-    _compose((11, 11), ((8, 8), (8, 8)), 0.8),
-    _compose((11, 11), ((8, 8), (8, 11)), 0.6),
-    _compose((8, 8), ((6, 6),) * 3, 2),
-    _compose((8, 8), ((8, 8),) * 3, 0.8),
+    _compose((11, 11), ((8, 8), (8, 8)), 1),
+    _compose((8, 8), ((8, 8),) * 3, 2),
     _compose((11, 11), ((11, 11),) * 3, 0.5),
     _compose((11, 11), ((8, 8),) * 3, 1.2),
-    _compose((8, 11), ((8, 11), (6, 6), (8, 8)), 0.5),
-    _compose((8, 8), ((6, 6),) * 4, 0.4),
-    _compose((8, 8), ((6, 6),) * 5, 0.4),
+    _compose((8, 8), ((8, 8),) * 4, 0.4),
+    _compose((8, 8), ((8, 8),) * 5, 0.4),
 )
-_SIDES = range(4, 16)  # tokens; a picture of 960 pixels has fifteen
-_SIDES_OF_EDITS = range(4, 12)
-_SELDOM = 0.25  # share of each
+_SELDOM = 0.25  # share of each of the others
 _COMPANIES = 10  # of images in unlike sizes, for each number of images
 
 
 def _seldom() -> Iterator[Shape]:
     """All other grids that are served: of one that nobody trained on, half of the picture is wrong.
 
-    Before they were here, one picture in ten was right at 7x7 tokens, two in three at 14x14.
+    Before they were here, every other picture was right at 9x9 tokens, and of two images in
+    unlike sizes two compositions in five.
     """
     known = {(shape.task, shape.grid) for shape in _OFTEN}
-    for grid in product(_SIDES, _SIDES):
+    for grid in GRIDS:
         if ("paint", grid) not in known:
             yield Shape("paint", grid, share=_SELDOM)
-    for grid in product(_SIDES_OF_EDITS, _SIDES_OF_EDITS):
+    for grid in GRIDS_OF_EDITS:
         if ("edit", grid) not in known:
             yield _edit(grid, _SELDOM)
-    rng = random.Random(0)  # images come in any size, and these are too many for all of them
+    rng = random.Random(0)  # images come in any sizes together: too many for all of them
     for number in range(1, MOST_REFERENCES + 1):
         for _ in range(_COMPANIES):
-            grids = [_some_grid(rng) for _ in range(number + 1)]
-            yield _compose(grids[0], tuple(grids[1:]), _SELDOM)
-    wide = [grid for grid in product(_SIDES, _SIDES) if max(grid) > 11 and math.prod(grid) <= 121]
-    for number in range(1, 4):  # only their area is within an edit's, see `iris.api.sources`
-        for _ in range(_COMPANIES // 2):
-            others = tuple(rng.choice(wide) for _ in range(number))
-            yield _compose(_some_grid(rng), others, _SELDOM)
-
-
-def _some_grid(rng: random.Random) -> GridSize:
-    return rng.choice(_SIDES_OF_EDITS), rng.choice(_SIDES_OF_EDITS)
+            images = tuple(rng.choice(GRIDS_OF_IMAGES) for _ in range(number))
+            yield _compose(rng.choice(GRIDS_OF_EDITS), images, _SELDOM)
 
 
 SHAPES = (*_OFTEN, *_seldom())
@@ -251,8 +219,7 @@ def mood_of(scene: Scene) -> list[int]:
 
 def draw(shape: Shape, rng: random.Random) -> Example:
     if shape.task == "paint":
-        is_largest = min(shape.grid) > WIDEST_SHARED
-        return sample_paint(rng, LARGE_IN_LARGEST if is_largest else LARGE)
+        return sample_paint(rng)
     if shape.task == "edit":
         return sample_edit(rng)
     return sample_compose(rng, len(shape.references))

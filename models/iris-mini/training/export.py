@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from transformers import Qwen2Tokenizer, Qwen3ForCausalLM
 
 from training import text
 from training.folders import NEXT, RUNS, load_vae, text_folder
+from training.grids import SIDES
 from training.transformer import build_scheduler, build_transformer
 
 Model = TypeVar("Model", bound=torch.nn.Module)
@@ -76,6 +78,7 @@ def export(out: Path, vae: AutoencoderKLFlux2) -> None:
         "pixels_per_token": 2 * pipeline.vae_scale_factor,
         "text_encoder_out_layers": list(text.OUT_LAYERS),
         "max_sequence_length": text.TOKENS,
+        "sides": asdict(SIDES),
     }
     (out / "iris.json").write_text(json.dumps(numbers, indent=2) + "\n")
     print(f"{out}: {state['samples']} samples seen in {state['steps']} steps")

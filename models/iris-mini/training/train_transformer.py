@@ -113,11 +113,14 @@ def unlearnt(
 
 
 def times(text: str) -> tuple[str, float]:
-    """paint-15x15=4 -> a shape's name, and how many times more often it comes."""
+    """paint-12x12=4 -> a shape's name, and how many times more often it comes."""
     name, _, number = text.partition("=")
-    known = [shape.name for shape in SHAPES]
-    if name not in known:
-        raise argparse.ArgumentTypeError(f"No shape is named {name!r}; there are {known}.")
+    if name not in {shape.name for shape in SHAPES}:
+        raise argparse.ArgumentTypeError(
+            f"No shape is named {name!r}. Their names are a task, the picture's rows and columns, "
+            "and those of each of its images, as paint-8x12 or edit-11x11-11x11; see SHAPES in "
+            "training/examples.py."
+        )
     try:
         return name, float(number)
     except ValueError:
@@ -139,7 +142,7 @@ def main() -> None:
         nargs="+",
         default=[],
         metavar="SHAPE=TIMES",
-        help="shapes that come so many times more often, for what is learnt last: paint-15x15=4",
+        help="shapes that come so many times more often, for what is learnt last: paint-12x12=4",
     )
     parser.add_argument("--teaching", type=float, default=1.0, help="weight of what teachers ask")
     parser.add_argument("--seed", type=int, default=5)

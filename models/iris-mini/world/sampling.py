@@ -71,7 +71,6 @@ USUAL_SCENES: dict[str, tuple[str, str]] = {
     "chair": ("studio", "beach"),
     "fish": ("sea", "sea"),
 }
-LARGE = 0.25  # share of lone objects that are large; of the others two in three are medium
 USUAL = 0.3  # share of the pictures to train on that show what is usual
 UNSAID = 0.6  # how often what is usual is left unsaid
 
@@ -103,18 +102,16 @@ def pair(left: Wanted, right: Wanted) -> tuple[Thing, Thing]:
     )
 
 
-def _size(rng: random.Random, large: float) -> str:
-    smaller = (1 - large) / 3
-    return rng.choices(("small", "medium", "large"), (smaller, 2 * smaller, large))[0]
+def _size(rng: random.Random) -> str:
+    return rng.choices(("small", "medium", "large"), (0.25, 0.5, 0.25))[0]
 
 
 def _paint(
-    rng: random.Random, unseen: bool, usual: float = 0.0, large: float = LARGE
+    rng: random.Random, unseen: bool, usual: float = 0.0
 ) -> tuple[Scene, tuple[Wanted, ...]]:
     """A scene and its objects with everything about them said.
 
     usual: the share of them in which scene, colour and place are what nobody needs to say.
-    large: the share of lone objects that are large.
     """
     while True:
         here, is_usual = backdrop(rng), rng.random() < usual
@@ -127,7 +124,7 @@ def _paint(
         objects: tuple[Wanted, ...] = ()
         things: tuple[Thing, ...] = ()
         if form == "lone":
-            position, size = rng.choice(POSITIONS), _size(rng, large)
+            position, size = rng.choice(POSITIONS), _size(rng)
             if is_usual and rng.random() < 0.7:
                 position, size = "centre", "medium"
             objects = (Wanted(kind, colour, position, size, 1),)
@@ -180,9 +177,8 @@ def sample_scene(rng: random.Random) -> Scene:
     return _paint(rng, unseen=False)[0]
 
 
-def sample_paint(rng: random.Random, large: float = LARGE) -> Example:
-    """Any new picture that training may show, and a caption's part of it; `large` as of _paint."""
-    scene, objects = _paint(rng, unseen=False, usual=USUAL, large=large)
+def sample_paint(rng: random.Random) -> Example:
+    scene, objects = _paint(rng, unseen=False, usual=USUAL)
     return Example((), scene, _say(rng, scene, objects))
 
 
