@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 # as service.py has it; both sides get it
@@ -76,6 +77,7 @@ def engine(model: Path, compiled: bool) -> Callable[[Job], None]:
     keep_memory()
     device = choose_device("auto")
     components = load_components(model, device, choose_dtype("auto", device))
+    components = replace(components, sides=None)  # every size as it is, as the stock pipeline does
     styles = install_styles(components.transformer, {})
     ours = Engine(
         components,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
 import threading
 from pathlib import Path
@@ -25,10 +26,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from iris.engine.canvas import Canvas, Sides
 from iris.engine.loader import choose_dtype
 
 MINI = Path(__file__).resolve().parents[2] / "models" / "iris-mini"
-TEXT_TOKENS, TEXT_LAYERS = 64, (1, 2, 3)
+TEXT_TOKENS, TEXT_LAYERS, TOKEN = 64, (1, 2, 3), 64
 
 
 class Pipeline:
@@ -43,13 +45,16 @@ class Pipeline:
             MINI / "weights", dtype=dtype, use_safetensors=True
         )
         self._pipeline.set_progress_bar_config(disable=True)
+        numbers = json.loads((MINI / "weights" / "iris.json").read_text(encoding="utf-8"))
+        self._sides = Sides(**numbers["sides"]) if "sides" in numbers else None
         for style in ("dark", "anime"):
             self._pipeline.load_lora_weights(
                 MINI / "styles" / style, use_safetensors=True, adapter_name=style
             )
 
     def make(self, body: dict[str, Any]) -> bytes:
-        width, height = (int(side) for side in body["size"].split("x"))
+        asked = tuple(int(side) for side in body["size"].split("x"))
+        canvas = Canvas.of(*asked, TOKEN, self._sides)  # as the engine paints it
         images = [
             Image.open(io.BytesIO(base64.b64decode(image))).convert("RGB")
             for image in body.get("images", [])
@@ -64,14 +69,17 @@ class Pipeline:
             picture = self._pipeline(
                 image=images or None,
                 prompt=body["prompt"],
-                width=width,
-                height=height,
+                width=canvas.grid.columns * TOKEN,
+                height=canvas.grid.rows * TOKEN,
                 num_inference_steps=body["num_steps"],
                 guidance_scale=1.0,
                 generator=torch.Generator("cpu").manual_seed(body["seed"]),
                 max_sequence_length=TEXT_TOKENS,
                 text_encoder_out_layers=TEXT_LAYERS,
             ).images[0]
+        picture = picture.crop((0, 0, canvas.width_px, canvas.height_px))
+        if picture.size != asked:
+            picture = picture.resize(asked)
         out = io.BytesIO()
         picture.save(out, "PNG")
         return out.getvalue()
