@@ -77,7 +77,8 @@ def engine(model: Path, compiled: bool) -> Callable[[Job], None]:
     keep_memory()
     device = choose_device("auto")
     components = load_components(model, device, choose_dtype("auto", device))
-    components = replace(components, sides=None)  # every size as it is, as the stock pipeline does
+    # every size as it is, as the stock pipeline does
+    components = replace(components, sides=None, reference_sides=None)
     styles = install_styles(components.transformer, {})
     ours = Engine(
         components,

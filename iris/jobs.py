@@ -100,7 +100,8 @@ Admission = Ticket | Refusal
 class Usage:
     """What a picture took, in tokens. Set by the engine.
 
-    Image tokens are cells of the model's own token grid (`pixels_per_token` squared pixels each).
+    Image tokens are cells of the model's own token grid (`pixels_per_token` squared pixels each):
+    of a picture as it is painted, of an image as it is read.
     """
 
     input_text_tokens: int

@@ -1,9 +1,8 @@
 """What a model paints for a picture of some size.
 
-A model paints well what it was trained on. One that was trained on pictures from some size to
-another says so in its `iris.json`; what is asked for outside of that is painted as near as can be,
-with the aspect kept, and scaled afterwards. Sizes between two grids of tokens are painted on the
-larger one and cropped.
+A model paints well what it was trained on. One that was trained on pictures of one scale says so in
+its `iris.json`: whatever size is asked for is painted at that scale, with the aspect kept, and
+scaled afterwards. Sizes between two grids of tokens are painted on the larger one and cropped.
 """
 
 from __future__ import annotations
@@ -18,20 +17,19 @@ from iris.engine.latents import Grid
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """The sides of the pictures that a model was trained on, in pixels."""
+    """How large a model paints or reads pictures, in pixels."""
 
-    shorter_least_px: int
-    shorter_most_px: int
+    shorter_px: int  # the shorter side, where the longer one allows it
     longer_most_px: int
 
     def __post_init__(self) -> None:
-        if not 0 < self.shorter_least_px <= self.shorter_most_px <= self.longer_most_px:
-            raise ValueError(f"sides must rise from above 0, not {self}")
+        if not 0 < self.shorter_px <= self.longer_most_px:
+            raise ValueError(f"0 < shorter_px <= longer_most_px must hold, not {self}")
 
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """The picture as it is painted: its size, and the tokens that cover it."""
+    """A picture as it is painted or read: its size, and the tokens that cover it."""
 
     width_px: int
     height_px: int
@@ -45,7 +43,7 @@ class Canvas:
     def of(
         cls, width_px: int, height_px: int, pixels_per_token: int, sides: Sides | None
     ) -> Canvas:
-        """For a picture of this size; with `sides` within them, as far as its aspect allows."""
+        """For a picture of this size: as it is, or brought to `sides`."""
         if sides is not None:
             width_px, height_px = _scaled(width_px, height_px, sides)
         return cls(width_px, height_px, Grid.covering(width_px, height_px, pixels_per_token))
@@ -53,12 +51,12 @@ class Canvas:
 
 def _scaled(width_px: int, height_px: int, sides: Sides) -> tuple[int, int]:
     shorter, longer = sorted((width_px, height_px))
-    wanted = min(max(shorter, sides.shorter_least_px), sides.shorter_most_px)
+    wanted, given = sides.shorter_px, shorter
     if wanted * longer > sides.longer_most_px * shorter:  # too long for it
-        wanted, shorter = sides.longer_most_px, longer
+        wanted, given = sides.longer_most_px, longer
     # the nearest whole pixels; integers only, so that the same size is the same everywhere
     width, height = (
-        max(1, (2 * side * wanted + shorter) // (2 * shorter)) for side in (width_px, height_px)
+        max(1, (2 * side * wanted + given) // (2 * given)) for side in (width_px, height_px)
     )
     return width, height
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 from iris.engine import metrics
 from iris.engine.activity import Activity
 from iris.engine.cache import Cache, Key
-from iris.engine.canvas import resized
+from iris.engine.canvas import Canvas, resized
 from iris.engine.denoiser import Denoiser, Row
 from iris.engine.floor import least_rows
 from iris.engine.latents import Grid, normalise, patchify, to_tokens
@@ -149,14 +149,12 @@ class PromptEncoder:
 
 
 @torch.inference_mode()
-def encode_image(pixels: Pixels, components: Components) -> tuple[Tensor, Grid]:
-    """An image's tokens: (1, H*W, C), and their grid.
+def encode_image(pixels: Pixels, components: Components, canvas: Canvas) -> Tensor:
+    """An image's tokens on its canvas: (1, H*W, C).
 
-    It is read at the size at which a picture of its size is painted. Sides off the model's own grid
-    are continued by their last row and column, the same way a picture is made on the covering
-    grid and cropped.
+    Sides off the model's own grid are continued by their last row and column, the same way a
+    picture is made on the covering grid and cropped.
     """
-    canvas = components.canvas(pixels.width_px, pixels.height_px)
     grid = canvas.grid
     values = torch.frombuffer(bytearray(pixels.rgb), dtype=torch.uint8)
     values = upload(values, components.device)
@@ -168,7 +166,7 @@ def encode_image(pixels: Pixels, components: Components) -> tuple[Tensor, Grid]:
     image = functional.pad(image, (0, right, 0, bottom), mode="replicate")
     image = image.to(components.dtype)
     cells = patchify(components.vae.encode(image).latent_dist.mode())
-    return to_tokens(normalise(cells, components.vae)), grid
+    return to_tokens(normalise(cells, components.vae))
 
 
 class Conditioner:
@@ -223,7 +221,8 @@ class Conditioner:
         return [found[job.owner, job.prompt] for job in jobs]
 
     def _row(self, job: Job, prompt: Tensor) -> Row:
-        images = [self._image(job.owner, pixels) for pixels in _images(job)]
+        read = zip(_images(job), self._model.image_canvases(job), strict=True)
+        images = [self._image(job.owner, pixels, canvas) for pixels, canvas in read]
         return self._denoiser.prepare(
             job,
             prompt,
@@ -232,15 +231,15 @@ class Conditioner:
             text_tokens=len(self._prompts.token_ids(job.prompt)),
         )
 
-    def _image(self, owner: str, pixels: Pixels) -> tuple[Tensor, Grid]:
-        content = pixels.width_px, pixels.height_px, hashlib.sha256(pixels.rgb).digest()
+    def _image(self, owner: str, pixels: Pixels, canvas: Canvas) -> tuple[Tensor, Grid]:
+        digest = hashlib.sha256(pixels.rgb).digest()
+        content = pixels.width_px, pixels.height_px, canvas.width_px, canvas.height_px, digest
         tokens = self._cache.get(owner, ("image", content))
-        if tokens is not None:
-            return tokens, self._model.canvas(pixels.width_px, pixels.height_px).grid
-        with self._activity.section(), metrics.timed("image_encode"):
-            tokens, grid = with_room(lambda: encode_image(pixels, self._model), self._cache)
-        self._cache.put(owner, ("image", content), tokens)
-        return tokens, grid
+        if tokens is None:
+            with self._activity.section(), metrics.timed("image_encode"):
+                tokens = with_room(lambda: encode_image(pixels, self._model, canvas), self._cache)
+            self._cache.put(owner, ("image", content), tokens)
+        return tokens, canvas.grid
 
 
 def _prompt_key(prompt: str) -> Key:

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from iris.engine.canvas import Canvas, Sides
 from iris.engine.placement import place
 from iris.errors import StoreError
 from iris.fit import Fit
+from iris.jobs import EditJob, Job
 
 _log = logging.getLogger("iris")
 
@@ -54,7 +55,8 @@ class Components:
     pixels_per_token: int  # side of the square of pixels one image token stands for
     text_layers: tuple[int, ...]  # hidden states that are concatenated
     text_tokens: int  # every prompt is padded or cut to this length
-    sides: Sides | None  # of the pictures it was trained on, if it keeps to them
+    sides: Sides | None  # at which it paints, if it keeps to some
+    reference_sides: Sides | None  # at which it reads what it only looks at
     device: torch.device
     dtype: torch.dtype
     # No matrix product spans two pictures: a picture is then the same whoever shares its steps on
@@ -62,8 +64,23 @@ class Components:
     is_strict: bool = False
 
     def canvas(self, width_px: int, height_px: int) -> Canvas:
-        """What is painted, or read, for a picture of this size."""
+        """What is painted for a picture of this size."""
         return Canvas.of(width_px, height_px, self.pixels_per_token, self.sides)
+
+    def image_canvases(self, job: Job) -> list[Canvas]:
+        """How each of a job's images is read: what is edited as it is painted again."""
+        if not isinstance(job, EditJob):
+            return []
+        is_edited = job.strength is not None or job.mask is not None
+        return [
+            Canvas.of(
+                image.width_px,
+                image.height_px,
+                self.pixels_per_token,
+                self.sides if is_edited and number == 0 else self.reference_sides,
+            )
+            for number, image in enumerate(job.images)
+        ]
 
     @property
     def text_device(self) -> torch.device:
@@ -169,7 +186,8 @@ def load_components(
         pixels_per_token=2 * pipeline.vae_scale_factor,
         text_layers=tuple(numbers.get("text_encoder_out_layers", _KLEIN_TEXT_LAYERS)),
         text_tokens=int(numbers.get("max_sequence_length", _KLEIN_TEXT_TOKENS)),
-        sides=_sides(numbers.get("sides"), folder),
+        sides=_sides(numbers, "sides", folder),
+        reference_sides=_sides(numbers, "reference_sides", folder),
         device=device,
         dtype=dtype,
         is_strict=is_strict,
@@ -203,15 +221,16 @@ def _model_numbers(folder: Path) -> dict[str, Any]:
     return numbers
 
 
-def _sides(numbers: Any, folder: Path) -> Sides | None:
-    if numbers is None:
+def _sides(numbers: Mapping[str, Any], name: str, folder: Path) -> Sides | None:
+    given = numbers.get(name)
+    if given is None:
         return None
     try:
-        return Sides(**{name: int(value) for name, value in numbers.items()})
+        return Sides(**{side: int(value) for side, value in given.items()})
     except (AttributeError, TypeError, ValueError) as error:
         raise StoreError(
-            f"{folder / 'iris.json'}: sides must give shorter_least_px, shorter_most_px and "
-            f"longer_most_px, rising, in pixels; it has {numbers!r} ({error})."
+            f"{folder / 'iris.json'}: {name} must give shorter_px and longer_most_px, in pixels; "
+            f"it has {given!r} ({error})."
         ) from error
 
 

@@ -39,8 +39,7 @@ class Entry:
 def work_of(job: Job, ticket_id: str, model: Components, now_s: float) -> Work:
     """How much work a job is, in the scheduler's terms."""
     canvas = model.canvas(job.width_px, job.height_px)
-    images = job.images if isinstance(job, EditJob) else ()
-    read = [model.canvas(image.width_px, image.height_px) for image in images]
+    read = model.image_canvases(job)
     image_pixels = sum(one.pixels for one in read)
     return Work(
         ticket_id=ticket_id,

@@ -47,8 +47,9 @@ def prepare(
     lessons = []
     for example in examples:
         pixels = read_pixels(example.file, side_px, components.pixels_per_token)
-        latents, grid = encode_image(pixels, components)
-        lessons.append(Lesson(latents.float().cpu().clone(), prompts[example.caption], grid))
+        canvas = components.canvas(pixels.width_px, pixels.height_px)
+        latents = encode_image(pixels, components, canvas).float().cpu().clone()
+        lessons.append(Lesson(latents, prompts[example.caption], canvas.grid))
     return lessons, prompts
 
 

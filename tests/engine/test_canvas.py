@@ -14,7 +14,8 @@ from iris.engine.ticket import work_of
 from iris.jobs import Pixels
 from tests.engine.conftest import a_gradient, a_job, stepped
 
-SIDES = Sides(shorter_least_px=64, shorter_most_px=96, longer_most_px=128)
+SIDES = Sides(shorter_px=96, longer_most_px=128)
+REFERENCE_SIDES = Sides(shorter_px=64, longer_most_px=128)
 pixels = st.integers(1, 960)
 
 
@@ -29,26 +30,31 @@ def test_without_sides_a_picture_is_painted_as_it_is(width, height):
 @given(
     width=pixels,
     height=pixels,
-    sides=st.builds(lambda sides: Sides(*sorted(sides)), st.tuples(*[st.integers(16, 1200)] * 3)),
+    sides=st.builds(lambda sides: Sides(*sorted(sides)), st.tuples(*[st.integers(16, 1200)] * 2)),
 )
 def test_a_canvas_keeps_to_the_sides_and_to_the_aspect(width, height, sides):
     canvas = Canvas.of(width, height, 16, sides)
     shorter, longer = sorted((canvas.width_px, canvas.height_px))
+    assert shorter == sides.shorter_px or longer == sides.longer_most_px
+    assert shorter <= sides.shorter_px
     assert longer <= sides.longer_most_px
-    assert shorter <= sides.shorter_most_px
-    assert shorter >= sides.shorter_least_px or longer == sides.longer_most_px
     scale = max(canvas.width_px, canvas.height_px) / max(width, height)
     assert canvas.width_px == pytest.approx(max(1, scale * width), abs=1)
     assert canvas.height_px == pytest.approx(max(1, scale * height), abs=1)
-    # what is painted is within them already
-    assert Canvas.of(canvas.width_px, canvas.height_px, 16, sides) == canvas
+
+
+@given(width=pixels, height=pixels, times=st.integers(1, 5))
+def test_pictures_of_one_aspect_have_one_canvas(width, height, times):
+    """So an edit lies on the grid that its source was painted on."""
+    once = Canvas.of(width, height, 64, Sides(768, 960))
+    assert Canvas.of(times * width, times * height, 64, Sides(768, 960)) == once
 
 
 def test_sides_that_do_not_rise_are_refused():
-    with pytest.raises(ValueError, match="rise"):
-        Sides(768, 512, 960)
-    with pytest.raises(ValueError, match="rise"):
-        Sides(0, 512, 960)
+    with pytest.raises(ValueError, match="must hold"):
+        Sides(768, 512)
+    with pytest.raises(ValueError, match="must hold"):
+        Sides(0, 512)
 
 
 def test_what_has_the_size_is_not_touched():
@@ -60,14 +66,14 @@ def test_what_has_the_size_is_not_touched():
 
 @pytest.fixture(scope="module")
 def narrow(load):
-    """A model that was trained on pictures of 64 to 96 by at most 128 pixels."""
+    """A model that paints at 96 by at most 128 pixels, and reads what it looks at smaller."""
     components, styles = load("fine")
-    return replace(components, sides=SIDES), styles
+    return replace(components, sides=SIDES, reference_sides=REFERENCE_SIDES), styles
 
 
 @pytest.mark.parametrize(
     ("asked", "painted"),
-    [((32, 32), (64, 64)), ((192, 192), (96, 96)), ((16, 64), (32, 128)), ((80, 112), (80, 112))],
+    [((32, 32), (96, 96)), ((192, 192), (96, 96)), ((16, 64), (32, 128)), ((96, 112), (96, 112))],
 )
 def test_a_picture_is_that_of_the_painted_size_scaled(asked, painted, narrow):
     denoiser = Denoiser(*narrow)
@@ -80,7 +86,7 @@ def test_a_picture_is_that_of_the_painted_size_scaled(asked, painted, narrow):
     assert (picture - resized(whole[None], *asked)[0]).abs().mean() < 0.01
 
 
-def test_an_image_is_read_at_the_size_at_which_its_picture_is_painted(narrow):
+def test_an_image_is_read_as_its_picture_is_painted_or_smaller_where_it_is_only_looked_at(narrow):
     """A flat one is the same whatever its size was."""
     denoiser = Denoiser(*narrow)
     images = [Pixels(w, h, bytes([200, 40, 90]) * w * h) for w, h in ((96, 64), (48, 32), (24, 16))]
@@ -88,6 +94,10 @@ def test_an_image_is_read_at_the_size_at_which_its_picture_is_painted(narrow):
     assert [row.usage.input_image_tokens for row in rows] == [6 * 4] * 3
     for row in rows[1:]:
         assert torch.allclose(row.latents, rows[0].latents, atol=1e-4)
+    for image in images:
+        size = {"width_px": image.width_px, "height_px": image.height_px}
+        [row] = stepped(narrow, denoiser, [a_job(images=(image,), strength=0.5, **size)])
+        assert row.usage.input_image_tokens == row.usage.output_image_tokens == 8 * 6
 
 
 def test_an_edit_within_a_mask_keeps_the_pixels_outside(narrow):
@@ -106,12 +116,13 @@ def test_an_edit_within_a_mask_keeps_the_pixels_outside(narrow):
 
 
 def test_work_is_counted_as_it_is_painted(narrow):
-    def counted(width, height):
+    def counted(strength, width, height):
         source = a_gradient(width, height)
-        job = a_job(width_px=width, height_px=height, images=(source,), strength=0.5)
+        job = a_job(width_px=width, height_px=height, images=(source,), strength=strength)
         return work_of(job, "t", narrow[0], 0.0)
 
-    small, large = counted(32, 32), counted(64, 64)
-    assert small.tokens == large.tokens == narrow[0].text_tokens + 2 * 16
-    assert small.pixels == large.pixels == 64 * 64
-    assert small.image_pixels == large.image_pixels == 64 * 64
+    for strength, side in ((0.5, 96), (None, 64)):
+        for work in (counted(strength, 32, 32), counted(strength, 128, 128)):
+            assert work.tokens == narrow[0].text_tokens + 6 * 6 + (side // 16) ** 2
+            assert work.pixels == 96 * 96
+            assert work.image_pixels == side * side

@@ -151,9 +151,10 @@ def test_an_image_off_the_models_grid_is_continued_by_its_edge(coarse):
     rows = [image.rgb[i : i + 48 * 3] for i in range(0, len(image.rgb), 48 * 3)]
     wide = [row + row[-3:] * 16 for row in rows]
     padded = Pixels(64, 96, b"".join(wide + [wide[-1]] * 16))
-    ours, grid = encode_image(image, components)
-    theirs, _ = encode_image(padded, components)
-    assert (grid.rows, grid.columns) == (3, 2)
+    canvas = components.canvas(48, 80)
+    ours = encode_image(image, components, canvas)
+    theirs = encode_image(padded, components, components.canvas(64, 96))
+    assert (canvas.grid.rows, canvas.grid.columns) == (3, 2)
     assert torch.equal(ours, theirs)
 
 

@@ -64,13 +64,14 @@ def test_text_of_another_width_than_the_transformer_takes_is_refused(folder):
         load_components(folder, CPU, torch.float32)
 
 
-def test_sides_are_read_and_ones_that_do_not_rise_are_refused(folder):
-    sides = {"shorter_least_px": 64, "shorter_most_px": 96, "longer_most_px": 128}
-    rewrite(folder / "iris.json", sides=sides)
-    assert load_components(folder, CPU, torch.float32).sides == Sides(64, 96, 128)
-    for wrong in ({"shorter_least_px": 64}, sides | {"longer_most_px": 10}, [64, 96], "large"):
-        rewrite(folder / "iris.json", sides=wrong)
-        with pytest.raises(StoreError, match=r"iris\.json: sides must give"):
+@pytest.mark.parametrize("name", ["sides", "reference_sides"])
+def test_sides_are_read_and_ones_that_cannot_be_are_refused(name, folder):
+    sides = {"shorter_px": 64, "longer_most_px": 128}
+    rewrite(folder / "iris.json", **{name: sides})
+    assert getattr(load_components(folder, CPU, torch.float32), name) == Sides(64, 128)
+    for wrong in ({"shorter_px": 64}, sides | {"longer_most_px": 10}, [64, 96], "large"):
+        rewrite(folder / "iris.json", **{name: wrong})
+        with pytest.raises(StoreError, match=rf"iris\.json: {name} must give"):
             load_components(folder, CPU, torch.float32)
 
 

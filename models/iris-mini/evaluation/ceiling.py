@@ -9,8 +9,8 @@ from dataclasses import fields
 from tqdm import tqdm
 
 from evaluation.probe import Probe, Seen
+from evaluation.view import view
 from world import sampling
-from world.render import render
 
 SIZES = (
     (512, 512),
@@ -34,7 +34,7 @@ def ceiling(probe: Probe, count: int, seed: int) -> dict[str, float]:
         draw_one = (sampling.sample_full, sampling.sample_pair)[i % 5 == 4]
         scene = draw_one(rng, unseen=bool(i % 2)).target
         truth = Seen.of(scene)
-        [seen] = probe([render(scene, width, height)])
+        [seen] = probe([view(scene, width, height)])
         answers = truth.agrees(seen)
         answers["all"] = all(answers.values())
         asked.update(answers.keys())  # of a mapping, Counter would add up the values

@@ -30,7 +30,8 @@ def judges() -> str:
     """A short hash of everything besides the model that decides what is found out."""
     here = Path(__file__).parent
     files = [
-        here / name for name in ("probe.safetensors", "probe.py", "generate.py", "measures.py")
+        here / name
+        for name in ("probe.safetensors", "probe.py", "generate.py", "measures.py", "view.py")
     ]
     files += sorted(path for path in (MINI / "world").rglob("*") if path.suffix in (".py", ".toml"))
     return digest(files)

@@ -11,9 +11,9 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image as Pillow
 
 from evaluation.measures import Image
+from evaluation.view import scaled, view
 from iris.engine.activity import Activity
 from iris.engine.cache import Cache
 from iris.engine.conditioning import Conditioner, encode_image
@@ -51,13 +51,16 @@ class Task:
     first: Task | None = None  # instead of sources: the picture that the maker makes of this
     source_size: tuple[int, int] | None = None  # None: the picture's own, 512x512 of a composition
     strength: float | None = None  # of an edit; None with sources is a composition
+    is_foreign: bool = False  # the sources were never painted at the model's scale
 
     def images(self) -> list[Image]:
         """The sources as pictures. That of an edit is brought to the picture's size."""
         own = (self.width, self.height)
         size = self.source_size or ((512, 512) if self.strength is None else own)
-        pictures = [render(scene, *size) for scene in self.sources]
-        return pictures if self.strength is None else [_scaled(one, own) for one in pictures]
+        if self.is_foreign:
+            return [render(scene, *size) for scene in self.sources]
+        pictures = [view(scene, *size) for scene in self.sources]
+        return pictures if self.strength is None else [scaled(one, own) for one in pictures]
 
     def job(self, images: Sequence[Image]) -> Job:
         common = {
@@ -123,7 +126,7 @@ class Model:
         if task.first is None:
             return task.images()
         [picture] = self.make([task.first])
-        return [_scaled(picture, (task.width, task.height))]
+        return [scaled(picture, (task.width, task.height))]
 
     def round_trip(self, picture: Image) -> Image:
         height, width = picture.shape[:2]
@@ -131,7 +134,7 @@ class Model:
         [row] = self._conditioner.rows([Task("", empty, width, height, seed=0).job([])])
         if isinstance(row, Exception):
             raise row
-        row.latents, _ = encode_image(_pixels(picture), self._components)
+        row.latents = encode_image(_pixels(picture), self._components, row.canvas)
         return _array(to_pixels(self._denoiser.decode(row)))
 
     def fingerprint(self) -> str:
@@ -144,7 +147,7 @@ class Oracle:
     def make(self, tasks: Sequence[Task]) -> Iterator[Image]:
         for task in tasks:
             target = replace(task.target, style=task.style, amount=task.style_strength)
-            picture = render(target, task.width, task.height)
+            picture = view(target, task.width, task.height)
             if task.strength is not None and task.strength < _ORACLE_FULL:
                 share = task.strength / _ORACLE_FULL
                 mixed = self._source(task) * (1.0 - share) + picture * share
@@ -155,7 +158,7 @@ class Oracle:
         if task.first is None:
             return task.images()[0]
         [picture] = self.make([task.first])
-        return _scaled(picture, (task.width, task.height))
+        return scaled(picture, (task.width, task.height))
 
     def round_trip(self, picture: Image) -> Image:
         return picture
@@ -170,14 +173,6 @@ def digest(files: Iterable[Path]) -> str:
     for file in files:
         found.update(file.name.encode() + file.read_bytes())
     return found.hexdigest()[:12]
-
-
-def _scaled(picture: Image, size: tuple[int, int]) -> Image:
-    """As the service brings a source to the size of its edit."""
-    if picture.shape[1::-1] == size:
-        return picture
-    scaled: Image = np.asarray(Pillow.fromarray(picture).resize(size, Pillow.Resampling.LANCZOS))
-    return scaled
 
 
 def _pixels(picture: Image) -> Pixels:

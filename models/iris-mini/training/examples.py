@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from training.codec import LinearCodec
-from training.grids import GRIDS, GRIDS_OF_EDITS, GRIDS_OF_IMAGES, TOKEN, GridSize
+from training.grids import GRIDS, GRIDS_OF_REFERENCES, TOKEN, GridSize
 from training.lots import lots_of
 from training.sources import AS_RENDERED, Taking, draw_taking, take
 from training.text import Prompts
@@ -59,71 +59,35 @@ class Shape:
         return sum(rows * columns for rows, columns in (self.grid, *self.references))
 
 
-def _edit(grid: GridSize, share: float) -> Shape:
-    return Shape("edit", grid, (grid,), share)
-
-
-def _compose(grid: GridSize, references: tuple[GridSize, ...], share: float) -> Shape:
-    return Shape("compose", grid, references, share)
-
-
-# What is asked for often.
-_OFTEN = (
-    Shape("paint", (12, 12), share=16),
-    Shape("paint", (8, 8), share=9),
-    Shape("paint", (10, 10), share=5),
-    Shape("paint", (8, 12), share=3.5),
-    Shape("paint", (12, 8), share=3.5),
-    Shape("paint", (10, 15), share=2.5),
-    Shape("paint", (15, 10), share=2.5),
-    Shape("paint", (9, 15), share=1.5),
-    Shape("paint", (15, 9), share=1.5),
-    Shape("paint", (11, 11), share=1.5),
-    Shape("paint", (9, 9), share=1.5),
-    Shape("paint", (9, 12), share=1),
-    Shape("paint", (12, 9), share=1),
-    _edit((8, 8), 10),
-    _edit((11, 11), 10),
-    _edit((10, 10), 2),
-    _edit((8, 11), 1.5),
-    _edit((11, 8), 1.5),
-    _edit((9, 11), 1.5),
-    _edit((11, 9), 1),
-    _compose((8, 8), ((8, 8),), 0.8),
-    _compose((8, 8), ((8, 8), (8, 8)), 2.5),
-    _compose((11, 11), ((11, 11), (11, 11)), 0.8),
-    _compose((11, 11), ((8, 8), (8, 8)), 1),
-    _compose((8, 8), ((8, 8),) * 3, 2),
-    _compose((11, 11), ((11, 11),) * 3, 0.5),
-    _compose((11, 11), ((8, 8),) * 3, 1.2),
-    _compose((8, 8), ((8, 8),) * 4, 0.4),
-    _compose((8, 8), ((8, 8),) * 5, 0.4),
-)
-_SELDOM = 0.25  # share of each of the others
+# Of each task, how often a grid comes: that of squares, of the aspects of cameras, of all others.
+_SQUARE, _USUAL, _OTHERS = 24.0, 4.0, 0.5
+_USUAL_GRIDS = ((10, 15), (15, 10), (9, 15), (15, 9), (12, 15), (15, 12), (12, 13), (13, 12))
 _COMPANIES = 10  # of images in unlike sizes, for each number of images
 
 
-def _seldom() -> Iterator[Shape]:
-    """All other grids that are served: of one that nobody trained on, half of the picture is wrong.
+def _often(grid: GridSize) -> float:
+    if grid == (12, 12):
+        return _SQUARE
+    return _USUAL if grid in _USUAL_GRIDS else _OTHERS
 
-    Before they were here, every other picture was right at 9x9 tokens, and of two images in
-    unlike sizes two compositions in five.
-    """
-    known = {(shape.task, shape.grid) for shape in _OFTEN}
+
+def _shapes() -> Iterator[Shape]:
+    """Every grid that is served: of one that nobody trained on, half of the picture is wrong."""
     for grid in GRIDS:
-        if ("paint", grid) not in known:
-            yield Shape("paint", grid, share=_SELDOM)
-    for grid in GRIDS_OF_EDITS:
-        if ("edit", grid) not in known:
-            yield _edit(grid, _SELDOM)
+        yield Shape("paint", grid, share=_often(grid))
+        yield Shape("edit", grid, (grid,), share=0.9 * _often(grid))
+    square = (12, 12)
+    for number, share in enumerate((1.5, 6.0, 5.0, 1.0, 1.0), start=1):
+        yield Shape("compose", square, ((8, 8),) * number, share)
     rng = random.Random(0)  # images come in any sizes together: too many for all of them
     for number in range(1, MOST_REFERENCES + 1):
         for _ in range(_COMPANIES):
-            images = tuple(rng.choice(GRIDS_OF_IMAGES) for _ in range(number))
-            yield _compose(rng.choice(GRIDS_OF_EDITS), images, _SELDOM)
+            images = tuple(rng.choice(GRIDS_OF_REFERENCES) for _ in range(number))
+            grid = square if rng.random() < 0.5 else rng.choice(GRIDS)
+            yield Shape("compose", grid, images, _OTHERS)
 
 
-SHAPES = (*_OFTEN, *_seldom())
+SHAPES = tuple({shape.name: shape for shape in _shapes()}.values())
 
 
 @dataclass

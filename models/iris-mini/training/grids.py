@@ -1,7 +1,9 @@
-"""The token grids that are served, and so trained on. Rows come first: (8, 12) is 768x512.
+"""The token grids that are served, and so trained on. Rows come first: (10, 15) is 960x640.
 
-Sizes beyond SIDES are painted within them and scaled, see `iris.engine.canvas`: fewer grids are
-then enough, and objects have the few sizes that they have on those.
+Whatever size is asked for is painted at one scale, see `iris.engine.canvas`: a grid for each aspect
+is then enough, and objects have few sizes. What was painted once lies on the grid again when it is
+edited, whatever it was scaled to in between. Images that are only looked at are read smaller: up to
+five are read at once.
 """
 
 from __future__ import annotations
@@ -11,21 +13,17 @@ from itertools import product
 from iris.engine.canvas import Canvas, Sides
 
 TOKEN = 64  # pixels of a token's side
-SIDES = Sides(shorter_least_px=512, shorter_most_px=768, longer_most_px=960)
-_LEAST_PX, _MOST_PX, _MOST_OF_EDITS_PX = 256, 960, 704
-_STEP_PX = 16  # of the sizes that are served
+SIDES = Sides(shorter_px=768, longer_most_px=960)
+REFERENCE_SIDES = Sides(shorter_px=512, longer_most_px=960)
+_SIZES_PX = range(256, 961, 16)  # of the sides that are served
 
 GridSize = tuple[int, int]  # rows, columns
 
 
-def _grids(most_px: int) -> tuple[GridSize, ...]:
-    sides = range(_LEAST_PX, most_px + 1, _STEP_PX)
-    grids = (Canvas.of(*size, TOKEN, SIDES).grid for size in product(sides, sides))
+def _grids(sides: Sides) -> tuple[GridSize, ...]:
+    grids = (Canvas.of(*size, TOKEN, sides).grid for size in product(_SIZES_PX, _SIZES_PX))
     return tuple(sorted({(grid.rows, grid.columns) for grid in grids}))
 
 
-GRIDS = _grids(_MOST_PX)
-GRIDS_OF_EDITS = _grids(_MOST_OF_EDITS_PX)
-# Of the images that a picture is made from only the area is within an edit's.
-_MOST_TOKENS = 15 * 9
-GRIDS_OF_IMAGES = tuple(grid for grid in GRIDS if grid[0] * grid[1] <= _MOST_TOKENS)
+GRIDS = _grids(SIDES)
+GRIDS_OF_REFERENCES = _grids(REFERENCE_SIDES)

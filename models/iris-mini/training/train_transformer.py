@@ -118,7 +118,7 @@ def times(text: str) -> tuple[str, float]:
     if name not in {shape.name for shape in SHAPES}:
         raise argparse.ArgumentTypeError(
             f"No shape is named {name!r}. Their names are a task, the picture's rows and columns, "
-            "and those of each of its images, as paint-8x12 or edit-11x11-11x11; see SHAPES in "
+            "and those of each of its images, as paint-12x12 or edit-10x15-10x15; see SHAPES in "
             "training/examples.py."
         )
     try:

@@ -14,13 +14,13 @@ from evaluation.probe import Seen
 from evaluation.score import Rates, Tally, parts_of
 from evaluation.sections.cases import EDIT_SIDE, TOKEN, Result, draws, picture_seed
 from evaluation.sections.trends import rising, share_rising
+from evaluation.view import view
 from world.captions import LANGUAGES, caption
 from world.edits import EDITS, sample_edit
-from world.render import render
 from world.spec import Example, Intent, Scene, Wanted
 
-# Where a source comes from that was not rendered for its edit: the size it was made in.
-ELSEWHERE = {"of 768x768": (768, 768), "of 960x960": (960, 960), "of 720x496": (720, 496)}
+# Sources that do not come in squares, and such as were never painted at the model's own scale.
+ELSEWHERE = {"of 960x640": (960, 640), "of 720x496": (720, 496), "foreign": (EDIT_SIDE, EDIT_SIDE)}
 OWN_SIDE = 768  # of the model's own pictures
 STRENGTHS = (0.2, 0.4, 0.6, 0.75, 1.0)
 _OBJECT_EDITS = ("colour", "add", "remove", "replace", "count")
@@ -29,7 +29,7 @@ _OBJECT_EDITS = ("colour", "add", "remove", "replace", "count")
 def outside(task: Task, picture: Image) -> dict[str, float]:
     """How far the picture is from its source where the edit has no business."""
     [source] = task.images()
-    wanted = render(task.target, task.width, task.height)
+    wanted = view(task.target, task.width, task.height)
     box = measures.box_of(measures.changed(source, wanted, 0.01))
     if box is None:
         return {"outside": measures.difference(source, picture)}
@@ -96,12 +96,12 @@ def edits(ledger: Ledger, count: int, seed: int) -> Result:
 
 def sharpness(task: Task, picture: Image) -> dict[str, float]:
     """Edges as a share of those of the picture that was asked for."""
-    wanted = render(task.target, task.width, task.height)
+    wanted = view(task.target, task.width, task.height)
     return {"sharpness": measures.edge_density(picture) / measures.edge_density(wanted)}
 
 
 def sources(ledger: Ledger, count: int, seed: int) -> Result:
-    """Edits of pictures that were made in another size, or by the model itself.
+    """Edits of pictures that were made in another aspect or elsewhere, or by the model itself.
 
     Of the model's own pictures those count that show what they were to show.
     """
@@ -114,7 +114,8 @@ def sources(ledger: Ledger, count: int, seed: int) -> Result:
             for example, task in _edit_cases(operation, EDIT_SIDE, count, seed):
                 if size is not None:
                     height = EDIT_SIDE * size[1] // size[0] // 16 * 16
-                    moved = replace(task, height=height, source_size=size)
+                    is_foreign = name == "foreign"
+                    moved = replace(task, height=height, source_size=size, is_foreign=is_foreign)
                 else:
                     first = _made(example.references[0], task.seed)
                     moved = replace(task, sources=(), first=first)

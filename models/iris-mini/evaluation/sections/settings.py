@@ -8,9 +8,9 @@ from evaluation.ceiling import SIZES
 from evaluation.ledger import Ledger
 from evaluation.score import Tally
 from evaluation.sections.cases import TOKEN, Result, draws, mixed, rates_of
-from world.render import render
+from evaluation.view import view
 
-# Sides in tokens, from and to: below 512 pixels objects are smaller than they are anywhere else.
+# Shortest and longest sides, in tokens.
 ANY_SIDE = (("sides of 256 to 448", 4, 7), ("sides of 512 to 960", 8, 15))
 STEPS = (1, 2, 4, 8, 16)
 GUIDANCES = (1.0, 1.5, 2.0, 3.0)
@@ -27,7 +27,7 @@ def sizes(ledger: Ledger, count: int, seed: int) -> Result:
 
 
 def any_size(ledger: Ledger, count: int, seed: int) -> Result:
-    """Pictures of any whole number of tokens, and what the probe sees of rendered ones."""
+    """Pictures of any size, and what the probe sees of rendered ones."""
     result: Result = {}
     for name, shortest, longest in ANY_SIDE:
         rng = draws(seed, "any size", name)
@@ -38,7 +38,7 @@ def any_size(ledger: Ledger, count: int, seed: int) -> Result:
         tasks = [case.task for case in cases]
         real = Tally()
         for case, task in zip(cases, tasks, strict=True):
-            [seen] = ledger.probe([render(task.target, task.width, task.height)])
+            [seen] = ledger.probe([view(task.target, task.width, task.height)])
             real.add(case.asked.agrees(seen))
         found = ledger.findings(f"any size {name}", tasks)
         result[name] = rates_of(cases, found) | {"real": real.rates()["all"]}

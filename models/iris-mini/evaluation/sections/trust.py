@@ -10,7 +10,7 @@ from evaluation.ledger import Ledger
 from evaluation.probe import Seen
 from evaluation.score import Tally
 from evaluation.sections.cases import Result, draws
-from world.render import render
+from evaluation.view import view
 from world.sampling import sample_full
 
 
@@ -21,7 +21,7 @@ def probe(ledger: Ledger, count: int, seed: int) -> Result:
     apart = []
     for i in range(min(count, 100)):
         scene = sample_full(rng, unseen=bool(i % 2)).target
-        picture = render(scene, *SIZES[i % len(SIZES)])
+        picture = view(scene, *SIZES[i % len(SIZES)])
         back = ledger.maker.round_trip(picture)
         apart.append(measures.difference(picture, back))
         coded.add(Seen.of(scene).agrees(ledger.probe([back])[0]))
