@@ -94,6 +94,7 @@ def components_of(pipeline: Flux2KleinPipeline, device: torch.device) -> Compone
         scheduler_config=dict(pipeline.scheduler.config),
         pixels_per_token=2 * pipeline.vae_scale_factor,
         sides=None,
+        composition_sides=None,
         reference_sides=None,
         text_layers=TEXT_LAYERS,
         text_tokens=TEXT_TOKENS,

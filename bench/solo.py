@@ -78,7 +78,7 @@ def engine(model: Path, compiled: bool) -> Callable[[Job], None]:
     device = choose_device("auto")
     components = load_components(model, device, choose_dtype("auto", device))
     # every size as it is, as the stock pipeline does
-    components = replace(components, sides=None, reference_sides=None)
+    components = replace(components, sides=None, composition_sides=None, reference_sides=None)
     styles = install_styles(components.transformer, {})
     ours = Engine(
         components,

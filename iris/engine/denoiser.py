@@ -89,7 +89,7 @@ class Denoiser:
         where the picture starts from, with a mask what it is held to.
         """
         model = self._model
-        canvas = model.canvas(job.width_px, job.height_px)
+        canvas = model.canvas(job)
         grid = canvas.grid
         strength = job.strength if isinstance(job, EditJob) and job.strength is not None else 1.0
         sigmas = sigma_schedule(

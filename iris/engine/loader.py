@@ -55,7 +55,8 @@ class Components:
     pixels_per_token: int  # side of the square of pixels one image token stands for
     text_layers: tuple[int, ...]  # hidden states that are concatenated
     text_tokens: int  # every prompt is padded or cut to this length
-    sides: Sides | None  # at which it paints, if it keeps to some
+    sides: Sides | None  # at which it paints and edits, if it keeps to some
+    composition_sides: Sides | None  # at which it paints what is made of several images
     reference_sides: Sides | None  # at which it reads what it only looks at
     device: torch.device
     dtype: torch.dtype
@@ -63,21 +64,22 @@ class Components:
     # CUDA too. On a CPU it is so anyway, see `floor.py`.
     is_strict: bool = False
 
-    def canvas(self, width_px: int, height_px: int) -> Canvas:
-        """What is painted for a picture of this size."""
-        return Canvas.of(width_px, height_px, self.pixels_per_token, self.sides)
+    def canvas(self, job: Job) -> Canvas:
+        """What is painted for a job."""
+        is_composed = isinstance(job, EditJob) and not _is_edited(job)
+        sides = self.composition_sides if is_composed else self.sides
+        return Canvas.of(job.width_px, job.height_px, self.pixels_per_token, sides)
 
     def image_canvases(self, job: Job) -> list[Canvas]:
         """How each of a job's images is read: what is edited as it is painted again."""
         if not isinstance(job, EditJob):
             return []
-        is_edited = job.strength is not None or job.mask is not None
         return [
             Canvas.of(
                 image.width_px,
                 image.height_px,
                 self.pixels_per_token,
-                self.sides if is_edited and number == 0 else self.reference_sides,
+                self.sides if number == 0 and _is_edited(job) else self.reference_sides,
             )
             for number, image in enumerate(job.images)
         ]
@@ -87,6 +89,11 @@ class Components:
         """Where the text encoder computes; its weights may lie elsewhere."""
         buffers: Iterator[tuple[str, torch.Tensor]] = self.text_encoder.rotary_emb.named_buffers()
         return next(buffers)[1].device
+
+
+def _is_edited(job: EditJob) -> bool:
+    """Whether the first image itself is edited, and not only looked at."""
+    return job.strength is not None or job.mask is not None
 
 
 def quieten() -> None:
@@ -187,6 +194,7 @@ def load_components(
         text_layers=tuple(numbers.get("text_encoder_out_layers", _KLEIN_TEXT_LAYERS)),
         text_tokens=int(numbers.get("max_sequence_length", _KLEIN_TEXT_TOKENS)),
         sides=_sides(numbers, "sides", folder),
+        composition_sides=_sides(numbers, "composition_sides", folder),
         reference_sides=_sides(numbers, "reference_sides", folder),
         device=device,
         dtype=dtype,

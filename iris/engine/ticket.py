@@ -38,7 +38,7 @@ class Entry:
 
 def work_of(job: Job, ticket_id: str, model: Components, now_s: float) -> Work:
     """How much work a job is, in the scheduler's terms."""
-    canvas = model.canvas(job.width_px, job.height_px)
+    canvas = model.canvas(job)
     read = model.image_canvases(job)
     image_pixels = sum(one.pixels for one in read)
     return Work(

@@ -13,6 +13,7 @@ from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 from torch import Tensor
 from torch.nn import functional
 
+from iris.engine.canvas import Canvas
 from iris.engine.conditioning import PromptEncoder, encode_image
 from iris.engine.latents import Grid, image_positions, text_positions
 from iris.engine.loader import Components
@@ -47,7 +48,8 @@ def prepare(
     lessons = []
     for example in examples:
         pixels = read_pixels(example.file, side_px, components.pixels_per_token)
-        canvas = components.canvas(pixels.width_px, pixels.height_px)
+        size = pixels.width_px, pixels.height_px
+        canvas = Canvas.of(*size, components.pixels_per_token, components.sides)
         latents = encode_image(pixels, components, canvas).float().cpu().clone()
         lessons.append(Lesson(latents, prompts[example.caption], canvas.grid))
     return lessons, prompts

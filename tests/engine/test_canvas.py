@@ -15,6 +15,7 @@ from iris.jobs import Pixels
 from tests.engine.conftest import a_gradient, a_job, stepped
 
 SIDES = Sides(shorter_px=96, longer_most_px=128)
+COMPOSITION_SIDES = Sides(shorter_px=80, longer_most_px=128)
 REFERENCE_SIDES = Sides(shorter_px=64, longer_most_px=128)
 pixels = st.integers(1, 960)
 
@@ -68,7 +69,8 @@ def test_what_has_the_size_is_not_touched():
 def narrow(load):
     """A model that paints at 96 by at most 128 pixels, and reads what it looks at smaller."""
     components, styles = load("fine")
-    return replace(components, sides=SIDES, reference_sides=REFERENCE_SIDES), styles
+    sides = {"composition_sides": COMPOSITION_SIDES, "reference_sides": REFERENCE_SIDES}
+    return replace(components, sides=SIDES, **sides), styles
 
 
 @pytest.mark.parametrize(
@@ -121,8 +123,8 @@ def test_work_is_counted_as_it_is_painted(narrow):
         job = a_job(width_px=width, height_px=height, images=(source,), strength=strength)
         return work_of(job, "t", narrow[0], 0.0)
 
-    for strength, side in ((0.5, 96), (None, 64)):
+    for strength, painted, read in ((0.5, 96, 96), (None, 80, 64)):
         for work in (counted(strength, 32, 32), counted(strength, 128, 128)):
-            assert work.tokens == narrow[0].text_tokens + 6 * 6 + (side // 16) ** 2
-            assert work.pixels == 96 * 96
-            assert work.image_pixels == side * side
+            assert work.tokens == narrow[0].text_tokens + (painted // 16) ** 2 + (read // 16) ** 2
+            assert work.pixels == painted**2
+            assert work.image_pixels == read**2

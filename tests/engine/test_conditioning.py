@@ -4,6 +4,7 @@ import pytest
 import torch
 from diffusers import Flux2KleinPipeline
 
+from iris.engine.canvas import Canvas
 from iris.engine.conditioning import PromptEncoder, encode_image
 from iris.engine.denoiser import Denoiser
 from iris.jobs import Pixels
@@ -151,9 +152,9 @@ def test_an_image_off_the_models_grid_is_continued_by_its_edge(coarse):
     rows = [image.rgb[i : i + 48 * 3] for i in range(0, len(image.rgb), 48 * 3)]
     wide = [row + row[-3:] * 16 for row in rows]
     padded = Pixels(64, 96, b"".join(wide + [wide[-1]] * 16))
-    canvas = components.canvas(48, 80)
+    canvas = Canvas.of(48, 80, 32, None)
     ours = encode_image(image, components, canvas)
-    theirs = encode_image(padded, components, components.canvas(64, 96))
+    theirs = encode_image(padded, components, Canvas.of(64, 96, 32, None))
     assert (canvas.grid.rows, canvas.grid.columns) == (3, 2)
     assert torch.equal(ours, theirs)
 

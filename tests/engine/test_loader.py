@@ -64,7 +64,7 @@ def test_text_of_another_width_than_the_transformer_takes_is_refused(folder):
         load_components(folder, CPU, torch.float32)
 
 
-@pytest.mark.parametrize("name", ["sides", "reference_sides"])
+@pytest.mark.parametrize("name", ["sides", "composition_sides", "reference_sides"])
 def test_sides_are_read_and_ones_that_cannot_be_are_refused(name, folder):
     sides = {"shorter_px": 64, "longer_most_px": 128}
     rewrite(folder / "iris.json", **{name: sides})

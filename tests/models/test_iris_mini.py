@@ -134,7 +134,7 @@ def test_a_seed_is_a_picture_and_another_seed_another(model, prompt):
 
 @pytest.mark.parametrize(
     ("width", "height"),
-    [(256, 256), (448, 448), (512, 512), (960, 960), (512, 768), (960, 640), (896, 272)],
+    [(256, 256), (448, 448), (512, 512), (960, 960), (512, 768), (960, 640), (352, 704)],
 )
 def test_every_size_shows_the_prompt(model, probe, width, height):
     prompt = "a yellow house in the city at night"

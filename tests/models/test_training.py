@@ -41,7 +41,13 @@ from training.examples import (
     part_file,
     save_part,
 )
-from training.grids import GRIDS_OF_REFERENCES, REFERENCE_SIDES, SIDES
+from training.grids import (
+    COMPOSITION_SIDES,
+    GRIDS_OF_COMPOSITIONS,
+    GRIDS_OF_REFERENCES,
+    REFERENCE_SIDES,
+    SIDES,
+)
 from training.lots import FIRST, FREE, LAST, NAMES, lots_of, tie
 from training.refine_decoder import Imagination, Pair, Pool
 from training.sources import AS_RENDERED, Taking, draw_taking, take
@@ -364,6 +370,8 @@ def test_every_grid_that_is_served_is_trained_on():
         grid = Canvas.of(width, height, 64, SIDES).grid
         for task in ("paint", "edit"):
             assert (task, (grid.rows, grid.columns)) in trained
+        grid = Canvas.of(width, height, 64, COMPOSITION_SIDES).grid
+        assert (grid.rows, grid.columns) in GRIDS_OF_COMPOSITIONS
         grid = Canvas.of(width, height, 64, REFERENCE_SIDES).grid
         assert (grid.rows, grid.columns) in GRIDS_OF_REFERENCES
     for shape in SHAPES:  # what an edit changes has the size of its source

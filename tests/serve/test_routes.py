@@ -23,7 +23,7 @@ def test_generate_through_the_openai_client(server):
     )
     assert image_of(response).size == (320, 192)
     assert image_of(response).text["seed"] == "7"
-    assert response.usage.output_tokens == 14 * 8  # painted at 853x512
+    assert response.usage.output_tokens == 15 * 9  # painted at 960x576
 
 
 def test_the_default_picture_is_768_squared(server):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from training.codec import LinearCodec
-from training.grids import GRIDS, GRIDS_OF_REFERENCES, TOKEN, GridSize
+from training.grids import GRIDS, GRIDS_OF_COMPOSITIONS, GRIDS_OF_REFERENCES, TOKEN, GridSize
 from training.lots import lots_of
 from training.sources import AS_RENDERED, Taking, draw_taking, take
 from training.text import Prompts
@@ -76,14 +76,14 @@ def _shapes() -> Iterator[Shape]:
     for grid in GRIDS:
         yield Shape("paint", grid, share=_often(grid))
         yield Shape("edit", grid, (grid,), share=0.9 * _often(grid))
-    square = (12, 12)
+    square = (11, 11)
     for number, share in enumerate((1.5, 6.0, 5.0, 1.0, 1.0), start=1):
         yield Shape("compose", square, ((8, 8),) * number, share)
     rng = random.Random(0)  # images come in any sizes together: too many for all of them
     for number in range(1, MOST_REFERENCES + 1):
         for _ in range(_COMPANIES):
             images = tuple(rng.choice(GRIDS_OF_REFERENCES) for _ in range(number))
-            grid = square if rng.random() < 0.5 else rng.choice(GRIDS)
+            grid = square if rng.random() < 0.5 else rng.choice(GRIDS_OF_COMPOSITIONS)
             yield Shape("compose", grid, images, _OTHERS)
 
 

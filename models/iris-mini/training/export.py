@@ -19,7 +19,7 @@ from transformers import Qwen2Tokenizer, Qwen3ForCausalLM
 
 from training import text
 from training.folders import NEXT, RUNS, load_vae, text_folder
-from training.grids import REFERENCE_SIDES, SIDES
+from training.grids import COMPOSITION_SIDES, REFERENCE_SIDES, SIDES
 from training.transformer import build_scheduler, build_transformer
 
 Model = TypeVar("Model", bound=torch.nn.Module)
@@ -79,6 +79,7 @@ def export(out: Path, vae: AutoencoderKLFlux2) -> None:
         "text_encoder_out_layers": list(text.OUT_LAYERS),
         "max_sequence_length": text.TOKENS,
         "sides": asdict(SIDES),
+        "composition_sides": asdict(COMPOSITION_SIDES),
         "reference_sides": asdict(REFERENCE_SIDES),
     }
     (out / "iris.json").write_text(json.dumps(numbers, indent=2) + "\n")

@@ -14,6 +14,7 @@ from iris.engine.canvas import Canvas, Sides
 
 TOKEN = 64  # pixels of a token's side
 SIDES = Sides(shorter_px=768, longer_most_px=960)
+COMPOSITION_SIDES = Sides(shorter_px=704, longer_most_px=960)
 REFERENCE_SIDES = Sides(shorter_px=512, longer_most_px=960)
 _SIZES_PX = range(256, 961, 16)  # of the sides that are served
 
@@ -26,4 +27,5 @@ def _grids(sides: Sides) -> tuple[GridSize, ...]:
 
 
 GRIDS = _grids(SIDES)
+GRIDS_OF_COMPOSITIONS = _grids(COMPOSITION_SIDES)
 GRIDS_OF_REFERENCES = _grids(REFERENCE_SIDES)
