@@ -11,7 +11,9 @@ from iris.engine.cost import CostModel
 from iris.engine.denoiser import Denoiser
 from iris.jobs import EditJob, Pixels
 
-_SIDES_PX = (256, 256, 768)  # the first run only pays what the first use costs
+# The first run only pays what the first use costs. Aspects differ: a model that paints at one scale
+# paints pictures of one aspect alike, whatever their size.
+_SIZES_PX = ((256, 768), (256, 768), (768, 768))
 
 
 def measure(cost: CostModel, conditioner: Conditioner, denoiser: Denoiser) -> None:
@@ -23,20 +25,20 @@ def measure(cost: CostModel, conditioner: Conditioner, denoiser: Denoiser) -> No
     encodes: list[tuple[float, float]] = []
     steps: list[tuple[float, float]] = []
     decodes: list[tuple[float, float]] = []
-    for side in _SIDES_PX:
+    for width, height in _SIZES_PX:
         job = EditJob(
             request_id="calibration",
             owner="calibration",
             prompt="calibration",
-            width_px=side,
-            height_px=side,
+            width_px=width,
+            height_px=height,
             num_inference_steps=1,
             seed=0,
             guidance_scale=1.0,
             lora=None,
             lora_strength=0.0,
             deadline_s=0.0,
-            images=(Pixels(side, side, bytes(3 * side * side)),),
+            images=(Pixels(width, height, bytes(3 * width * height)),),
             strength=None,
         )
         asked = _now_s()
@@ -47,12 +49,11 @@ def measure(cost: CostModel, conditioner: Conditioner, denoiser: Denoiser) -> No
         denoiser.step([row])
         stepped = _now_s()
         ends = [_now_s() for _ in denoiser.decoding(row)]
-        pixels = row.canvas.pixels
-        encodes.append((pixels, begun - asked))
+        encodes.append((denoiser.image_pixels(job), begun - asked))
         tokens = len(row.rotation[0])
         steps.append((tokens, stepped - begun))
         decoded = _now_s()
-        decodes.append((pixels, decoded - stepped))
+        decodes.append((row.canvas.pixels, decoded - stepped))
         cost.decode_left_after = [(decoded - end) / (decoded - stepped) for end in ends]
     cost.encode.calibrate(encodes[1:])
     cost.step.calibrate(steps[1:])

@@ -73,6 +73,10 @@ class Denoiser:
         self._decoder.warm()  # first: the transformer's settles what both are made of
         self._transformer.warm(self._model.text_tokens)
 
+    def image_pixels(self, job: Job) -> int:
+        """Of a job's images, as they are read."""
+        return sum(canvas.pixels for canvas in self._model.image_canvases(job))
+
     @torch.inference_mode()
     def prepare(
         self,

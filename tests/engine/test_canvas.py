@@ -1,6 +1,7 @@
 """What lies beyond the sizes that a model was trained on is painted within them, and scaled."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,11 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iris.engine.calibration import measure
 from iris.engine.canvas import Canvas, Sides, resized
 from iris.engine.denoiser import Denoiser, to_pixels
 from iris.engine.ticket import work_of
 from iris.jobs import Pixels
-from tests.engine.conftest import a_gradient, a_job, stepped
+from tests.engine.conftest import a_conditioner, a_gradient, a_job, stepped
 
 SIDES = Sides(shorter_px=96, longer_most_px=128)
 COMPOSITION_SIDES = Sides(shorter_px=80, longer_most_px=128)
@@ -128,3 +130,18 @@ def test_work_is_counted_as_it_is_painted(narrow):
             assert work.tokens == narrow[0].text_tokens + (painted // 16) ** 2 + (read // 16) ** 2
             assert work.pixels == painted**2
             assert work.image_pixels == read**2
+
+
+class Points:
+    def calibrate(self, points):
+        self.units = [units for units, _ in points]
+
+
+def test_a_model_of_one_scale_is_measured_by_pictures_that_differ(narrow):
+    """A line goes through two of them."""
+    cost = SimpleNamespace(encode=Points(), step=Points(), decode=Points())
+    denoiser = Denoiser(*narrow)
+    measure(cost, a_conditioner(narrow[0], denoiser), denoiser)
+    for line in (cost.encode, cost.step, cost.decode):
+        small, large = line.units
+        assert small < large
