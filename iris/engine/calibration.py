@@ -13,7 +13,7 @@ from iris.jobs import EditJob, Pixels
 
 # The first run only pays what the first use costs. Aspects differ: a model that paints at one scale
 # paints pictures of one aspect alike, whatever their size.
-_SIZES_PX = ((256, 768), (256, 768), (768, 768))
+_SIZES_PX = ((128, 768), (128, 768), (768, 768))
 
 
 def measure(cost: CostModel, conditioner: Conditioner, denoiser: Denoiser) -> None:
