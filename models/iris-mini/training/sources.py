@@ -1,9 +1,9 @@
 """How a source reaches the model that nobody rendered for its grid of tokens.
 
-Most that is edited was made elsewhere: a picture of 768x768 comes in at 704x704, or with a side
-that is no whole number of tokens, and the model's own pictures are softer than rendered ones.
-Nothing in it lies on the grid any more. Its target is drawn on the grid all the same: the model
-paints by cells, and is to say again, sharply, what it sees, where it would have put it.
+What the model made lies on the grid again when it is edited, only softer, see `training.grids`.
+What was made elsewhere does not, nor what comes with a side that is no whole number of tokens, nor
+an image that is only looked at and read smaller. The target is drawn on the grid all the same: the
+model paints by cells, and is to say again, sharply, what it sees, where it would have put it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from PIL import Image, ImageFilter
 from world.render import render
 from world.spec import Scene
 
-_SIDES = (768, 768, 960)  # that pictures are made in, before they are brought within an edit's
+_SIDES = (768, 768, 960)  # that pictures are made in, before they are read at another
 _MISSING = (16, 32, 48)  # pixels that a side can lack of whole tokens
 
 
