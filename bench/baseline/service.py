@@ -46,19 +46,22 @@ class Pipeline:
         )
         self._pipeline.set_progress_bar_config(disable=True)
         numbers = json.loads((MINI / "weights" / "iris.json").read_text(encoding="utf-8"))
-        self._sides = Sides(**numbers["sides"]) if "sides" in numbers else None
+        self._sides = Sides(**numbers["sides"])
+        self._composition_sides = Sides(**numbers["composition_sides"])
         for style in ("dark", "anime"):
             self._pipeline.load_lora_weights(
                 MINI / "styles" / style, use_safetensors=True, adapter_name=style
             )
 
     def make(self, body: dict[str, Any]) -> bytes:
-        asked = tuple(int(side) for side in body["size"].split("x"))
-        canvas = Canvas.of(*asked, TOKEN, self._sides)  # as the engine paints it
         images = [
             Image.open(io.BytesIO(base64.b64decode(image))).convert("RGB")
             for image in body.get("images", [])
         ]
+        asked = tuple(int(side) for side in body["size"].split("x"))
+        # as the engine paints it
+        sides = self._composition_sides if images else self._sides
+        canvas = Canvas.of(*asked, TOKEN, sides)
         style = body.get("lora", "none")
         with self._lock, torch.inference_mode():
             if style == "none":
