@@ -23,7 +23,7 @@ from iris.engine.latents import Grid, normalise, patchify, to_tokens
 from iris.engine.loader import Components
 from iris.engine.memory import with_room
 from iris.engine.quantised import EightBitLinear
-from iris.engine.replay import Replay
+from iris.engine.replay import Recorder, Replay
 from iris.engine.streaming import StreamedBlocks
 from iris.engine.transfer import upload
 from iris.jobs import EditJob, Job, Pixels
@@ -72,7 +72,7 @@ class PromptEncoder:
         if self._model.text_device.type != "cuda" or isinstance(encoder.layers, StreamedBlocks):
             return
         try:
-            self._replay = Replay(self._hidden, self._inputs([""]))
+            self._replay = Recorder().record(self._hidden, self._inputs([""]), warm_calls=2)
         except RuntimeError as error:
             torch.cuda.synchronize()
             _log.warning("the text encoder runs call by call, it cannot be recorded: %s", error)

@@ -24,10 +24,13 @@ from iris.engine.lora import Styles, Worn
 from iris.engine.masking import Held, restore_outside, tokens_inside
 from iris.engine.pointwise import Pointwise, Rotation
 from iris.engine.quantised import EightBitLinear
+from iris.engine.recordings import Recordings
 from iris.engine.streaming import StreamedBlocks
 from iris.engine.transfer import upload
 from iris.engine.transformer import PackedTransformer
 from iris.jobs import EditJob, Job, Pixels, Usage
+
+_COMMON_SIDES_PX = (512, 768, 960)  # of square pictures, recorded before anybody asks
 
 
 @dataclass(slots=True)
@@ -64,14 +67,18 @@ class Denoiser:
         self._transformer = PackedTransformer(
             components.transformer, pointwise, is_strict=components.is_strict
         )
-        if compiled and _takes_styles_along(components):
-            self._transformer.dress_in_products()
+        if compiled and _is_whole(components) and components.device.type == "cuda":
+            self._transformer.record_in(Recordings())
+            if not components.is_strict:  # its products do not span rows
+                self._transformer.dress_in_products()
 
     @torch.inference_mode()
     def warm(self) -> None:
         """Do at start what would otherwise be done while somebody waits."""
         self._decoder.warm()  # first: the transformer's settles what both are made of
-        self._transformer.warm(self._model.text_tokens)
+        side = self._model.pixels_per_token
+        common = [Grid.covering(px, px, side).tokens for px in _COMMON_SIDES_PX]
+        self._transformer.warm(self._model.text_tokens, common)
 
     def image_pixels(self, job: Job) -> int:
         """Of a job's images, as they are read."""
@@ -195,16 +202,15 @@ class Denoiser:
         return picture
 
 
-def _takes_styles_along(components: Components) -> bool:
-    """Whether the blocks' products may span rows, and their weights be laid out anew, on CUDA."""
+def _is_whole(components: Components) -> bool:
+    """Whether the blocks lie on the device for good, as products of their own there."""
     transformer = components.transformer
     blocks = (transformer.transformer_blocks, transformer.single_transformer_blocks)
-    is_whole = not any(
+    return not any(
         isinstance(module, EightBitLinear | StreamedBlocks)
         for part in blocks
         for module in part.modules()
     )
-    return is_whole and components.device.type == "cuda" and not components.is_strict
 
 
 def to_pixels(image: Tensor) -> Pixels:

@@ -32,7 +32,7 @@ class Dressed:
 
     wide: Mapping[nn.Module, Tensor]  # (out, in + ROOM)
     downs: Mapping[nn.Module, Tensor]  # (columns in use, in), of layers that a style changes
-    strengths: Tensor  # (rows, columns in use) or (tokens, columns in use)
+    strengths: Tensor  # (rows, columns in use) or (tokens, columns in use), float32
 
     def over(self, row_of: Tensor | None) -> Dressed:
         """The same for tokens, by the row of each."""
@@ -42,6 +42,13 @@ class Dressed:
         """Whether a style changes the layer and x has room for it."""
         down = self.downs.get(layer)
         return down is not None and x.shape[1] == down.shape[1] + ROOM
+
+    def add_to(self, layer: nn.Module, y: Tensor, x: Tensor) -> None:
+        """Add all styles to y, (tokens, out), in place, where x, (tokens, in), has no room."""
+        down = self.downs[layer]
+        width, ends_at = down.shape[1], down.shape[1] + down.shape[0]
+        share = (x @ down.T * self.strengths).to(y.dtype)
+        y.addmm_(share, self.wide[layer][:, width:ends_at].T)
 
     def product(self, layer: nn.Module, x: Tensor) -> Tensor:
         """What the layer and all styles give. x: (tokens, in + ROOM); its room is written over."""
@@ -68,6 +75,7 @@ class Dressing:
         self._wide: dict[nn.Module, Tensor] = {}
         self._downs: dict[nn.Module, Tensor] = {}
         self._places: list[_Place] = []
+        self.laid = 0  # how often styles were laid: what an earlier time was put on is gone
         layers = [m for block in blocks for m in block.modules() if isinstance(m, nn.Linear)]
         with torch.inference_mode(False), torch.no_grad():
             for layer in layers:  # one by one: nothing is there twice for long
@@ -78,6 +86,10 @@ class Dressing:
                 self._wide[layer] = wide
         if torch.cuda.is_available():
             torch.cuda.empty_cache()  # no weight fits into the room of one that was narrower
+
+    def covers(self, style: Style) -> bool:
+        """Whether all layers that the style changes are among those with room."""
+        return all(layer in self._wide for layer in style.adapters)
 
     def put_on(self, worn: Sequence[Worn | None], device: torch.device) -> Dressed | None:
         """Give the room to what these rows wear.
@@ -107,7 +119,8 @@ class Dressing:
             if end <= ROOM:
                 places.append((style, start))
                 start = end
-        self._downs.clear()
+        self.laid += 1
+        self._downs = {}
         for layer, wide in self._wide.items():
             adapters = [(style.adapters.get(layer), column) for style, column in places]
             if not any(adapter for adapter, _ in adapters):

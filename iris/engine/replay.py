@@ -8,41 +8,68 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor
 
-_WARM_CALLS = 2  # before recording: libraries choose their kernels and take their workspaces
+Work = Callable[..., Tensor]
 
 
-class Replay:
-    """`work`, for inputs of the shapes, dtypes and device of those it was recorded with.
+class Recorder:
+    """Where recordings are made that are never replayed at once: they share their memory."""
 
-    The recording keeps the memory that the work takes, which nobody else can be given. Safe to
-    call from several threads, all on the same stream.
-    """
+    def __init__(self) -> None:
+        # Memory goes from one recording to the next only where both were made on one stream.
+        self._aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._pool = torch.cuda.graph_pool_handle()
 
-    def __init__(self, work: Callable[..., Tensor], inputs: Sequence[Tensor]) -> None:
-        """work: asks the device for the same whatever the values are, and never waits for it.
+    def record(self, work: Work, inputs: Sequence[Tensor], *, warm_calls: int = 0) -> Replay:
+        """The work, for inputs of the shapes, dtypes and device of these.
 
-        Other threads may use the device meanwhile.
+        work: asks the device for the same whatever the values are, and never waits for it. Other
+        threads may use the device meanwhile. Nothing is computed yet.
+        warm_calls: before recording, so that libraries choose their kernels and take their
+        workspaces; 0 where the work has been done with such inputs before.
 
         Raises:
             RuntimeError: the work does something that cannot be recorded.
         """
-        self._lock = threading.Lock()
-        self._inputs = [given.clone() for given in inputs]
+        kept = [given.clone() for given in inputs]
         here = torch.cuda.current_stream()
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(here)
-        with torch.cuda.stream(aside):
-            for _ in range(_WARM_CALLS):
-                work(*self._inputs)
-        here.wait_stream(aside)
-        self._graph = torch.cuda.CUDAGraph()
-        recording = torch.cuda.graph(self._graph, stream=aside, capture_error_mode="thread_local")
-        with torch.cuda.stream(here), recording:  # one that fails may not lead back by itself
-            self._output = work(*self._inputs)
+        self._aside.wait_stream(here)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.stream(self._aside):
+            for _ in range(warm_calls):
+                work(*kept)
+            # not torch.cuda.graph: it waits for the device and gives all free memory back first
+            graph.capture_begin(self._pool, capture_error_mode="thread_local")
+            try:
+                output = work(*kept)
+            except BaseException:
+                with suppress(RuntimeError):  # what went wrong is on its way already
+                    graph.capture_end()
+                raise
+            graph.capture_end()
+        here.wait_stream(self._aside)
+        return Replay(work, graph, kept, output)
+
+
+class Replay:
+    """A recorded computation. Safe to call from several threads, all on the same stream.
+
+    It keeps the memory that the work takes, which only its recorder's others are given, and the
+    work itself: what that holds on to, the recording reads.
+    """
+
+    def __init__(
+        self, work: Work, graph: torch.cuda.CUDAGraph, inputs: Sequence[Tensor], output: Tensor
+    ) -> None:
+        self._lock = threading.Lock()
+        self._work = work
+        self._graph = graph
+        self._inputs = inputs
+        self._output = output
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """What the work gives for these inputs, in memory of its own."""

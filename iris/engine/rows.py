@@ -56,10 +56,14 @@ class Rows:
     def _dressed_product(
         self, layer: nn.Module, x: Tensor, bare: Tensor, given: Tensor | Rounded
     ) -> Tensor:
-        if self._along is not None and self._along.takes(layer, x):
-            return self._along.product(layer, x)
-        y = self._product(layer, given)
-        for tokens, worn in self._dressed:  # y is ours alone
+        along = self._along
+        if along is not None and along.takes(layer, x):
+            return along.product(layer, x)
+        y = self._product(layer, given)  # ours alone
+        if along is not None and layer in along.downs:
+            along.add_to(layer, y, bare)
+            return y
+        for tokens, worn in self._dressed:
             adapter = worn.style.adapters.get(layer)
             if adapter is not None:
                 adapter.add_to(y[tokens], bare[tokens], worn.strength)

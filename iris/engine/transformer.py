@@ -9,7 +9,8 @@ Source: diffusers, models/transformers/transformer_flux2.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from diffusers import Flux2Transformer2DModel
@@ -19,10 +20,16 @@ from iris.engine.attention import choose
 from iris.engine.dressing import Dressed, Dressing
 from iris.engine.floor import least_rows
 from iris.engine.lora import Worn
+from iris.engine.memory import is_out_of_memory
+from iris.engine.modulation import Modulation
 from iris.engine.packing import Layout, reorder
 from iris.engine.pointwise import Heads, Pointwise, Rotation
 from iris.engine.quantised import EightBitLinear, Fp8Linear
+from iris.engine.recordings import Recordings
+from iris.engine.replay import Work
 from iris.engine.rows import Rows
+
+_Given = tuple[list[Tensor], list[Tensor], list[Rotation], Tensor, list[Worn | None]]
 
 _WARM_SIZES = ((150,), (37, 83, 259))  # picture tokens of the rows that a compiler is shown
 
@@ -36,6 +43,7 @@ class PackedTransformer:
         """is_strict: no matrix product spans two rows, see `Components`."""
         self._model: Any = model  # its submodules are not typed
         self._dressing: Dressing | None = None
+        self._recordings: Recordings | None = None
         self._is_strict = is_strict
         self._pointwise = pointwise
         weight = model.x_embedder.weight
@@ -56,6 +64,13 @@ class PackedTransformer:
         model = self._model
         self._dressing = Dressing([*model.transformer_blocks, *model.single_transformer_blocks])
 
+    def record_in(self, recordings: Recordings) -> None:
+        """From now on passes over one row are recorded when they come again.
+
+        Worth it on CUDA, for layers that stay where they are and are products of their own there.
+        """
+        self._recordings = recordings
+
     def rotation(self, positions: Tensor) -> Rotation:
         """Rotary angles of tokens at positions (tokens, 4)."""
         cosines, sines = self._model.pos_embed(positions)
@@ -74,42 +89,100 @@ class PackedTransformer:
         prompts, pictures: (tokens, width) of each row; rotations: of a row's prompt and picture
         together; timesteps: (rows,) 0..1; worn: each row's style.
         """
+        lengths = tuple(tuple(map(len, parts)) for parts in (prompts, pictures))
+        layout = Layout.of(*lengths, prompts[0].device, self._is_strict)
+        along = None if self._dressing is None else self._dressing.put_on(worn, self._device)
         with self._pointwise.stance():
-            return self._pass(prompts, pictures, rotations, timesteps, worn)
+            recordings = self._recordings
+            if recordings is None or len(worn) > 1 or not _is_all(worn[0], along, self._dressing):
+                return self._pass(layout, prompts, pictures, rotations, timesteps, worn, along)
+            row = prompts[0], pictures[0], rotations[0], timesteps
+            try:
+                return [self._again(recordings, layout, *row, along)]
+            except Exception as error:
+                if is_out_of_memory(error):
+                    recordings.forget()
+                raise
 
-    def warm(self, text_tokens: int) -> None:
-        """Compile what is to be compiled, for one row and for several of any size; then no more."""
-        if not self._pointwise.is_compiled:
-            return
-        model = self._model
-        weight = model.x_embedder.weight
-        for sizes in _WARM_SIZES:  # no two lengths equal: what is equal once is taken to stay so
-            prompts = [weight.new_zeros(text_tokens, model.config.joint_attention_dim)] * len(sizes)
-            pictures = [weight.new_zeros(size, model.config.in_channels) for size in sizes]
-            rotations = [
+    def warm(self, text_tokens: int, common: Sequence[int] = ()) -> None:
+        """Compile what is to be compiled, for one row and for several of any size; then no more.
+
+        common: picture tokens of rows to be recorded at once, where any are.
+        """
+        if self._pointwise.is_compiled:
+            for sizes in _WARM_SIZES:  # no two lengths equal: what is equal once is taken to stay
+                self(*self._rows_of_nothing(text_tokens, sizes))
+            self._pointwise.settle()
+        if self._recordings is not None:
+            for size in common:
+                for _ in range(2):  # done, then recorded
+                    self(*self._rows_of_nothing(text_tokens, (size,)))
+
+    def _rows_of_nothing(self, text_tokens: int, sizes: Sequence[int]) -> _Given:
+        config, weight = self._model.config, self._model.x_embedder.weight
+        return (
+            [weight.new_zeros(text_tokens, config.joint_attention_dim)] * len(sizes),
+            [weight.new_zeros(size, config.in_channels) for size in sizes],
+            [
                 self.rotation(torch.zeros(text_tokens + size, 4, device=weight.device))
                 for size in sizes
-            ]
-            times = torch.full((len(sizes),), 0.5, device=weight.device, dtype=weight.dtype)
-            self._pass(prompts, pictures, rotations, times, [None] * len(sizes))
-        self._pointwise.settle()
+            ],
+            torch.full((len(sizes),), 0.5, device=weight.device, dtype=weight.dtype),
+            [None] * len(sizes),
+        )
+
+    def _again(
+        self,
+        recordings: Recordings,
+        layout: Layout,
+        prompt: Tensor,
+        picture: Tensor,
+        rotation: Rotation,
+        timesteps: Tensor,
+        along: Dressed | None,
+    ) -> Tensor:
+        """A pass over one row, whose style, if any, is all put on."""
+        laid = None if along is None else cast(Dressing, self._dressing).laid
+
+        def begin() -> Work:
+            # What was laid before is gone, and so is what would have replayed it.
+            if laid is not None:
+                recordings.forget(lambda key: cast(tuple[Any, ...], key)[2] not in (None, laid))
+
+            def work(
+                prompt: Tensor,
+                picture: Tensor,
+                cosines: Tensor,
+                sines: Tensor,
+                times: Tensor,
+                *strengths: Tensor,
+            ) -> Tensor:
+                dressed = replace(along, strengths=strengths[0]) if along is not None else None
+                rotations = [(cosines, sines)]
+                return self._pass(layout, [prompt], [picture], rotations, times, [None], dressed)[0]
+
+            return work
+
+        inputs = [prompt, picture, *rotation, timesteps]
+        inputs += [] if along is None else [along.strengths]
+        return recordings.run((len(prompt), len(picture), laid), begin, inputs)
 
     def _pass(
         self,
+        layout: Layout,
         prompts: Sequence[Tensor],
         pictures: Sequence[Tensor],
         rotations: Sequence[Rotation],
         timesteps: Tensor,
         worn: Sequence[Worn | None],
+        along: Dressed | None,
     ) -> list[Tensor]:
         model = self._model
-        lengths = tuple(tuple(map(len, parts)) for parts in (prompts, pictures))
-        layout = Layout.of(*lengths, prompts[0].device, self._is_strict)
-        times = _Times(model, timesteps, worn, pictures[0].dtype)
+        times = Modulation(model, timesteps, worn, pictures[0].dtype)
         if self._is_strict and len(timesteps) == 1:
             # A graph that is compiled for one row rounds otherwise than that for several.
             times.repeat()
-        of_text, of_picture, of_all = self._rows(layout, worn)
+        of_text, of_picture, of_all = self._rows(layout, worn, along)
         rotation = (torch.cat([c for c, _ in rotations]), torch.cat([s for _, s in rotations]))
 
         text = of_text(model.context_embedder, torch.cat(list(prompts)))
@@ -129,9 +202,10 @@ class PackedTransformer:
         )
         return list(torch.split(of_picture(model.proj_out, picture), list(layout.picture)))
 
-    def _rows(self, layout: Layout, worn: Sequence[Worn | None]) -> tuple[Rows, Rows, Rows]:
+    def _rows(
+        self, layout: Layout, worn: Sequence[Worn | None], along: Dressed | None
+    ) -> tuple[Rows, Rows, Rows]:
         """Of prompts, of pictures and of both together."""
-        along = None if self._dressing is None else self._dressing.put_on(worn, self._device)
         return (
             self._rows_of(layout.text, layout.row_of_text, worn, along),
             self._rows_of(layout.picture, layout.row_of_picture, worn, along),
@@ -152,7 +226,7 @@ class PackedTransformer:
         self,
         text: Tensor,
         picture: Tensor,
-        times: _Times,
+        times: Modulation,
         rotation: Rotation,
         layout: Layout,
         of_text: Rows,
@@ -225,7 +299,7 @@ class PackedTransformer:
         return text, picture
 
     def _singles(
-        self, tokens: Tensor, times: _Times, rotation: Rotation, layout: Layout, of_all: Rows
+        self, tokens: Tensor, times: Modulation, rotation: Rotation, layout: Layout, of_all: Rows
     ) -> Tensor:
         """Through the blocks that take both together, as `_doubles` does."""
         do, room, by_token = self._pointwise, self._has_room, layout.row_of_token
@@ -267,44 +341,6 @@ class PackedTransformer:
         return of_rows(feed.linear_out, x)
 
 
-class _Times:
-    """What the noise levels do to each row: (rows, N) shifts, scales and gates.
-
-    Row by row: products that are one token high are below every floor.
-    """
-
-    def __init__(
-        self, model: Any, timesteps: Tensor, worn: Sequence[Worn | None], dtype: torch.dtype
-    ) -> None:
-        rows = []
-        for i, style in enumerate(worn):
-            gated = Rows([1], [style], timesteps.device)
-            embed = model.time_guidance_embed
-            wave = embed.time_proj(timesteps[i : i + 1].to(dtype) * 1000).to(dtype)
-            hidden = gated(embed.timestep_embedder.linear_1, wave)
-            time = gated(embed.timestep_embedder.linear_2, embed.timestep_embedder.act(hidden))
-            rows.append(
-                [
-                    gated(layer, nn.functional.silu(time))
-                    for layer in (
-                        model.double_stream_modulation_txt.linear,
-                        model.double_stream_modulation_img.linear,
-                        model.single_stream_modulation.linear,
-                        model.norm_out.linear,
-                    )
-                ]
-            )
-        self._take([torch.cat(parts) for parts in zip(*rows, strict=True)])
-
-    def repeat(self) -> None:
-        """Every row a second time, which no token belongs to."""
-        parts = (self.double_text, self.double_picture, self.single, self.out)
-        self._take([part.repeat(2, 1) for part in parts])
-
-    def _take(self, parts: Sequence[Tensor]) -> None:
-        self.double_text, self.double_picture, self.single, self.out = parts
-
-
 def _apart(values: Tensor, count: int) -> list[Tensor]:
     """(rows, count * N) -> (rows, N) each, in memory of its own.
 
@@ -317,3 +353,10 @@ def _heads(parts: Sequence[Tensor], attn: Any) -> Heads:
     """Queries, keys and values, (tokens, width) each, cut into heads."""
     query, key, value = (part.view(len(part), -1, attn.head_dim) for part in parts)
     return query, key, value
+
+
+def _is_all(worn: Worn | None, along: Dressed | None, dressing: Dressing | None) -> bool:
+    """Whether a row wears nothing but what is along."""
+    if worn is None or along is None or dressing is None:
+        return worn is None
+    return dressing.covers(worn.style)

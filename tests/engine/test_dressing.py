@@ -38,10 +38,12 @@ def test_whatever_a_company_wears(dressed, fine, company):
 
 
 def test_a_style_goes_through_no_product_of_its_own(dressed, monkeypatch):
-    monkeypatch.setattr(lora.Adapter, "add_to", count := Count())
+    monkeypatch.setattr(lora.Adapter, "add_to", alone := Count())
+    monkeypatch.setattr(dressing.Dressed, "add_to", beside := Count())
     latents(*dressed, [a_job(lora="dark", num_inference_steps=1)])
     blocks = dressed[0][0].transformer.transformer_blocks
-    assert count.calls == 2 * len(blocks)  # what attention gives comes without room
+    assert alone.calls == 0
+    assert beside.calls == 2 * len(blocks)  # what attention gives comes without room
 
 
 def test_styles_that_do_not_fit_together_get_products_of_their_own(dressed, fine, monkeypatch):

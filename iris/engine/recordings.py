@@ -1,0 +1,70 @@
+"""Work that comes again and again in the same shapes: done, then recorded, then replayed.
+
+A pass over one picture asks the device for some thousand kernels, and from 512x512 to 768x768 it
+is the asking that takes the time. The first time such work comes it is done; that is what
+libraries need to choose their kernels. The second time it is recorded on its way, which costs the
+host no more than doing it. From then on the host only says: again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from iris.engine.memory import is_out_of_memory
+from iris.engine.replay import Recorder, Replay, Work
+
+_log = logging.getLogger("iris.engine")
+
+_MOST = 24  # each keeps some MiB beside the memory that all share
+
+
+@dataclass(slots=True)
+class _Recording:
+    work: Work
+    replay: Replay | None = None
+    is_recordable: bool = True
+
+
+class Recordings:
+    """The works last asked for, by what tells them apart. For one thread."""
+
+    def __init__(self, recorder: Recorder | None = None, most: int = _MOST) -> None:
+        self._recorder = recorder or Recorder()
+        self._most = most
+        self._kept: OrderedDict[Hashable, _Recording] = OrderedDict()  # the last used is last
+
+    def run(self, key: Hashable, begin: Callable[[], Work], inputs: Sequence[Tensor]) -> Tensor:
+        """What the work of this key gives for the inputs.
+
+        begin: gives the work, see `Recorder.record`; only asked where the key is new.
+        """
+        kept = self._kept.pop(key, None)
+        if kept is None:
+            kept = _Recording(begin())
+            while len(self._kept) >= self._most:
+                self._kept.popitem(last=False)
+            self._kept[key] = kept
+            return kept.work(*inputs)
+        self._kept[key] = kept
+        if kept.replay is None and kept.is_recordable:
+            self._record(kept, inputs)
+        return (kept.replay or kept.work)(*inputs)
+
+    def _record(self, kept: _Recording, inputs: Sequence[Tensor]) -> None:
+        try:
+            kept.replay = self._recorder.record(kept.work, inputs)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            kept.is_recordable = False
+            _log.warning("a pass runs call by call, it cannot be recorded: %s", error)
+
+    def forget(self, is_over: Callable[[Hashable], bool] = lambda _: True) -> None:
+        """Give back the memory of those whose keys are over."""
+        for key in [key for key in self._kept if is_over(key)]:
+            del self._kept[key]
