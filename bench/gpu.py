@@ -24,6 +24,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from architecture import TEXT_LAYERS, TEXT_TOKENS, add_styles, components_of, klein
@@ -43,8 +44,13 @@ from iris.engine.quantised import Fp8Linear, round_layers
 from iris.jobs import EditJob, Job
 
 # side, steps, references: the floor on an H200 in ms, where one is known
-CASES = {(768, 4, 0): 113, (960, 4, 0): 171, (768, 30, 0): None} | {
-    (704, 4, count): floor for count, floor in ((1, 180), (3, 382), (5, 631))
+CASES: dict[tuple[int, int, int], int | None] = {
+    (768, 4, 0): 113,
+    (960, 4, 0): 171,
+    (704, 4, 1): 180,
+    (704, 4, 3): 382,
+    (704, 4, 5): 631,
+    (768, 30, 0): None,
 }
 FIRST = (768, 4, 0)
 Case = tuple[int, int, int]
@@ -233,6 +239,15 @@ class Measure:
         [other] = bench.call_by_call.rows([job])
         self._keep("a replayed prompt beside itself call by call", _off(row.prompt, other.prompt))
 
+    def recorded(self, bench: Bench) -> None:
+        """The same passes asked for call by call; and whether a replay is what they give."""
+        [job] = self._plain(768)
+        ends = [self._end(bench, job)]
+        with patch.object(bench.denoiser._transformer, "_recordings", None):
+            self.engine("engine call by call", bench, FIRST)
+            ends.append(self._end(bench, job))
+        self._keep("replayed passes beside themselves call by call", _off(*ends))
+
     def styles(self, bench: Bench) -> None:
         wishes = (None, "one", "two", "one")
         plain = self._plain(768, len(wishes))
@@ -268,13 +283,15 @@ class Measure:
 
     def likeness(self, name: str, bench: Bench, other: Bench) -> None:
         """How far latents are apart after all steps; of random weights, so only roughly telling."""
-        ends = []
-        for one in (bench, other):
-            rows = one.rows(self._plain(768))
-            while not rows[0].is_done:
-                one.denoiser.step(rows)
-            ends.append(rows[0].latents)
-        self._keep(name, _off(*ends))
+        [job] = self._plain(768)
+        self._keep(name, _off(self._end(bench, job), self._end(other, job)))
+
+    def _end(self, bench: Bench, job: Job) -> Tensor:
+        """A picture's latents after all steps."""
+        rows = bench.rows([job])
+        while not rows[0].is_done:
+            bench.denoiser.step(rows)
+        return rows[0].latents
 
     def attention(self, device: torch.device, dtype: torch.dtype, heads: int) -> None:
         """Every implementation that serves this device, over one segment and over four."""
@@ -393,17 +410,18 @@ def main() -> None:
         keep("compile", {"seconds": round(time.perf_counter() - begun, 1)})
         measure.stages(bench)
         measure.engine("engine", bench, FIRST)
+        measure.tried("recorded", lambda: measure.recorded(bench))
         measure.tried("styles", lambda: measure.styles(bench))
         measure.stock(stock, (960, 4, 0))
         measure.tried("fp8", lambda: measure.fp8(bench, components))
         measure.engine("engine", bench, (960, 4, 0))
-        heads = pipeline.transformer.config.num_attention_heads
-        measure.tried("attention", lambda: measure.attention(device, dtype, heads))
         for case in list(CASES)[2:]:
             measure.stock(stock, case)
             measure.engine("engine", bench, case)
         measure.batches(bench)
         measure.unlike(bench)
+        heads = pipeline.transformer.config.num_attention_heads
+        measure.tried("attention", lambda: measure.attention(device, dtype, heads))
         eager = Bench(components, Styles(pipeline.transformer), compiled=False)
         measure.engine("engine eager", eager, FIRST)
         pipeline.transformer.compile_repeated_blocks(dynamic=True)

@@ -158,6 +158,11 @@ class Denoiser:
     def _velocities(self, rows: Sequence[tuple[Row, Tensor]]) -> list[Tensor]:
         """What the transformer predicts for each row's own picture with that prompt."""
         model = self._model
+        order = sorted(range(len(rows)), key=lambda i: rows[i][0].worn is not None)
+        given, rows = (
+            rows,
+            [rows[i] for i in order],
+        )  # styles side by side: less to go over for them
         pictures = []
         for row, _ in rows:
             tokens = row.latents
@@ -174,8 +179,8 @@ class Denoiser:
             timesteps,
             [row.worn for row, _ in rows],
         )
-        own = zip(predicted, (row for row, _ in rows), strict=True)
-        return [velocity[None, : row.latents.shape[1]].float() for velocity, row in own]
+        found = dict(zip(order, predicted, strict=True))
+        return [found[i][None, : row.latents.shape[1]].float() for i, (row, _) in enumerate(given)]
 
     def decode(self, row: Row) -> Tensor:
         """Turn finished latents into a picture: (3, height_px, width_px) float32, 0..1.

@@ -33,10 +33,13 @@ class Dressed:
     wide: Mapping[nn.Module, Tensor]  # (out, in + ROOM)
     downs: Mapping[nn.Module, Tensor]  # (columns in use, in), of layers that a style changes
     strengths: Tensor  # (rows, columns in use) or (tokens, columns in use), float32
+    within: slice  # the rows, or tokens, from the first that wears something to the last
 
-    def over(self, row_of: Tensor | None) -> Dressed:
-        """The same for tokens, by the row of each."""
-        return replace(self, strengths=spread(self.strengths, row_of))
+    def over(self, lengths: Sequence[int], row_of: Tensor | None) -> Dressed:
+        """The same for the tokens of rows of these lengths; row_of: the row of each."""
+        first, end = self.within.start, self.within.stop
+        within = slice(sum(lengths[:first]), sum(lengths[:end]))
+        return replace(self, strengths=spread(self.strengths, row_of), within=within)
 
     def takes(self, layer: nn.Module, x: Tensor) -> bool:
         """Whether a style changes the layer and x has room for it."""
@@ -52,9 +55,14 @@ class Dressed:
 
     def product(self, layer: nn.Module, x: Tensor) -> Tensor:
         """What the layer and all styles give. x: (tokens, in + ROOM); its room is written over."""
-        down = self.downs[layer]
+        down, within = self.downs[layer], self.within
         width, ends_at = down.shape[1], down.shape[1] + down.shape[0]
-        torch.mul(x[:, :width] @ down.T, self.strengths, out=x[:, width:ends_at])
+        room = x[:, width:ends_at]
+        strengths = self.strengths if len(self.strengths) == 1 else self.strengths[within]
+        torch.mul(x[within, :width] @ down.T, strengths, out=room[within])
+        for plain in (room[: within.start], room[within.stop :]):
+            if len(plain):
+                plain.zero_()
         bias = cast(nn.Linear, layer).bias
         return functional.linear(x[:, :ends_at], self.wide[layer][:, :ends_at], bias)
 
@@ -109,7 +117,9 @@ class Dressing:
             for place in self._places:
                 if one is not None and place.style() is one.style:
                     strengths[row, place.columns] = one.strength
-        return Dressed(self._wide, self._downs, upload(strengths, device))
+        dressed = [row for row, one in enumerate(worn) if one is not None]
+        within = slice(dressed[0], dressed[-1] + 1)
+        return Dressed(self._wide, self._downs, upload(strengths, device), within)
 
     def _lay(self, styles: Sequence[Style]) -> None:
         """Put as many of the styles as there is room for beside the weights."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
+from weakref import WeakSet
 
 import torch
 
@@ -13,6 +15,22 @@ from iris.engine.quantised import multiplies_fp8
 from iris.fit import Fit, ModelSize, check_fits
 
 Result = TypeVar("Result")
+# Held while work is recorded: CUDA's allocator must give nothing back meanwhile.
+RECORDING = threading.Lock()
+
+
+class GivesWay(Protocol):
+    """Holds memory for what can be done without it. Any thread may ask for it."""
+
+    def forget(self) -> None: ...
+
+
+_GIVE_WAY: WeakSet[GivesWay] = WeakSet()
+
+
+def gives_way(holder: GivesWay) -> None:
+    """Ask this one, as long as it is there, whenever memory does not suffice."""
+    _GIVE_WAY.add(holder)
 
 
 def check_memory(
@@ -42,8 +60,11 @@ def make_room(cache: Cache) -> None:
     """Give back what can be computed anew."""
     metrics.OUT_OF_MEMORY.inc()
     cache.clear()
+    for holder in list(_GIVE_WAY):
+        holder.forget()
     if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+        with RECORDING:
+            torch.cuda.empty_cache()
 
 
 def with_room(work: Callable[[], Result], cache: Cache) -> Result:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from iris.engine.memory import is_out_of_memory
+from iris.engine.memory import gives_way, is_out_of_memory
 from iris.engine.replay import Recorder, Replay, Work
 
 _log = logging.getLogger("iris.engine")
@@ -31,12 +31,17 @@ class _Recording:
 
 
 class Recordings:
-    """The works last asked for, by what tells them apart. For one thread."""
+    """The works last asked for, by what tells them apart. One thread runs them.
+
+    They are given up where anybody lacks memory, and no more are made once one found none.
+    """
 
     def __init__(self, recorder: Recorder | None = None, most: int = _MOST) -> None:
         self._recorder = recorder or Recorder()
         self._most = most
         self._kept: OrderedDict[Hashable, _Recording] = OrderedDict()  # the last used is last
+        self._has_room = True
+        gives_way(self)
 
     def run(self, key: Hashable, begin: Callable[[], Work], inputs: Sequence[Tensor]) -> Tensor:
         """What the work of this key gives for the inputs.
@@ -51,7 +56,7 @@ class Recordings:
             self._kept[key] = kept
             return kept.work(*inputs)
         self._kept[key] = kept
-        if kept.replay is None and kept.is_recordable:
+        if kept.replay is None and kept.is_recordable and self._has_room:
             self._record(kept, inputs)
         return (kept.replay or kept.work)(*inputs)
 
@@ -60,11 +65,17 @@ class Recordings:
             kept.replay = self._recorder.record(kept.work, inputs)
         except RuntimeError as error:
             if is_out_of_memory(error):
-                raise
-            kept.is_recordable = False
-            _log.warning("a pass runs call by call, it cannot be recorded: %s", error)
+                self._has_room = False
+                reason = "from now on passes run call by call, there is no memory to record them"
+            else:
+                kept.is_recordable = False
+                reason = "a pass runs call by call, it cannot be recorded"
+            _log.warning("%s: %s", reason, error)
+        if not self._has_room:
+            self.forget()
 
     def forget(self, is_over: Callable[[Hashable], bool] = lambda _: True) -> None:
-        """Give back the memory of those whose keys are over."""
-        for key in [key for key in self._kept if is_over(key)]:
-            del self._kept[key]
+        """Give back the memory of those whose keys are over. Any thread may ask for it."""
+        for key in list(self._kept):
+            if is_over(key):
+                self._kept.pop(key, None)

@@ -13,6 +13,8 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
+from iris.engine.memory import RECORDING
+
 Work = Callable[..., Tensor]
 
 
@@ -39,7 +41,7 @@ class Recorder:
         here = torch.cuda.current_stream()
         self._aside.wait_stream(here)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.stream(self._aside):
+        with RECORDING, torch.cuda.stream(self._aside):
             for _ in range(warm_calls):
                 work(*kept)
             # not torch.cuda.graph: it waits for the device and gives all free memory back first
@@ -49,10 +51,20 @@ class Recorder:
             except BaseException:
                 with suppress(RuntimeError):  # what went wrong is on its way already
                     graph.capture_end()
+                _draw_numbers_again()
                 raise
             graph.capture_end()
         here.wait_stream(self._aside)
         return Replay(work, graph, kept, output)
+
+
+def _draw_numbers_again() -> None:
+    """Let the device's own random numbers be drawn after a recording that failed.
+
+    Their generator still takes itself to be recorded then, and refuses; a copy of it does not.
+    """
+    generator = torch.cuda.default_generators[torch.cuda.current_device()]
+    generator.graphsafe_set_state(generator.clone_state())
 
 
 class Replay:

@@ -20,7 +20,6 @@ from iris.engine.attention import choose
 from iris.engine.dressing import Dressed, Dressing
 from iris.engine.floor import least_rows
 from iris.engine.lora import Worn
-from iris.engine.memory import is_out_of_memory
 from iris.engine.modulation import Modulation
 from iris.engine.packing import Layout, reorder
 from iris.engine.pointwise import Heads, Pointwise, Rotation
@@ -97,12 +96,7 @@ class PackedTransformer:
             if recordings is None or len(worn) > 1 or not _is_all(worn[0], along, self._dressing):
                 return self._pass(layout, prompts, pictures, rotations, timesteps, worn, along)
             row = prompts[0], pictures[0], rotations[0], timesteps
-            try:
-                return [self._again(recordings, layout, *row, along)]
-            except Exception as error:
-                if is_out_of_memory(error):
-                    recordings.forget()
-                raise
+            return [self._again(recordings, layout, *row, along)]
 
     def warm(self, text_tokens: int, common: Sequence[int] = ()) -> None:
         """Compile what is to be compiled, for one row and for several of any size; then no more.
@@ -219,7 +213,7 @@ class PackedTransformer:
         worn: Sequence[Worn | None],
         along: Dressed | None,
     ) -> Rows:
-        dressed = None if along is None else along.over(row_of)
+        dressed = None if along is None else along.over(lengths, row_of)
         return Rows(lengths, worn, self._device, self._is_strict, dressed)
 
     def _doubles(

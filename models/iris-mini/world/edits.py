@@ -120,7 +120,7 @@ Edit = Callable[[random.Random, Scene], "tuple[Scene, Intent] | None"]
 EDITS: dict[str, tuple[Edit, float]] = {  # the second number is how often, relatively
     "time": (_edit_time, 1.0),
     "scene": (_edit_scene, 1.0),
-    "colour": (_edit_colour, 1.8),
+    "colour": (_edit_colour, 2.6),
     "add": (_edit_add, 1.0),
     "remove": (_edit_remove, 1.8),
     "replace": (_edit_replace, 3.2),
