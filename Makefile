@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test lint format clean
 .PHONY: bento image image-test sbom
-.PHONY: bench-solo bench-mix bench-style bench-front bench-gpu bench-klein bench-accounts soak gpu-soak gpu-test
+.PHONY: bench-solo bench-mix bench-style bench-front bench-gpu bench-klein bench-train bench-accounts soak gpu-soak gpu-test
 .PHONY: mini-vae mini-text mini-data mini-train mini-refine mini-styles mini-eval mini-release
 
 help: ## List the targets
@@ -124,6 +124,9 @@ bench-gpu: $(INSTALLED) ## FLUX.2-klein-4B with random weights on a GPU, beside 
 
 bench-klein: $(INSTALLED) ## every way to fit klein-4B into a GPU's memory, with random weights
 	$(BENCH)/klein.py
+
+bench-train: $(INSTALLED) ## train a style on klein-4B's architecture with random weights, on a GPU
+	$(BENCH)/train.py
 
 bench-front: $(INSTALLED) ## what the front adds to a picture
 	$(BENCH)/front.py

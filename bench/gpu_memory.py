@@ -18,11 +18,13 @@ def rss_bytes() -> int:
     return (int(resident) - int(shared)) * 4096
 
 
-def kept_bytes() -> tuple[float, float]:
-    """Of the engine's cache, and of the styles it keeps on the device."""
-    names = ("iris_engine_cache_bytes", "iris_engine_style_bytes")
-    cache, styles = (REGISTRY.get_sample_value(name) or 0.0 for name in names)
-    return cache, styles
+def kept_bytes() -> dict[str, float]:
+    """What the engine keeps on the device on purpose: each has a bound of its own."""
+    kinds = {"cache": "cache", "styles": "style", "recordings": "recording"}
+    return {
+        name: REGISTRY.get_sample_value(f"iris_engine_{kind}_bytes") or 0.0
+        for name, kind in kinds.items()
+    }
 
 
 class MemoryWatch:
@@ -46,8 +48,7 @@ class MemoryWatch:
 
     def now(self) -> dict[str, float]:
         """GiB. On a CPU nothing but the process and what is kept is known."""
-        cache, styles = kept_bytes()
-        found = {"rss": rss_bytes(), "cache": cache, "styles": styles, "allocated": 0.0}
+        found = {"rss": float(rss_bytes()), "allocated": 0.0} | kept_bytes()
         if self._is_cuda:
             found["allocated"] = torch.cuda.memory_allocated()
             found["reserved"] = torch.cuda.memory_reserved()
@@ -69,7 +70,8 @@ class MemoryWatch:
         if self._is_cuda:
             torch.cuda.synchronize()
         found = self.now()
-        found["allocated_less_kept"] = found["allocated"] - found["cache"] - found["styles"]
+        kept = sum(found[name] for name in kept_bytes())
+        found["allocated_less_kept"] = found["allocated"] - kept
         return {name: round(value, 4) for name, value in found.items()}
 
     def stop(self) -> None:

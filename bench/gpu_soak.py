@@ -218,10 +218,16 @@ class Soak:
     def _quiet_point(self) -> None:
         is_idle = self.clients.wait_idle(60.0)
         found = {"at_s": round(self._passed_s(), 1)} | self._watch.quiet()
+        found["rss"] = round(found["rss"] - self._to_compare_gib(), 4)
         self._quiet.append(found if is_idle else found | {"was_busy": 1.0})
         print(f"quiet: {json.dumps(self._quiet[-1])}", flush=True)
         self._keep("quiet", self._quiet)
         self._keep("verdict", self.verdict())  # so far
+
+    def _to_compare_gib(self) -> float:
+        """Of the process's memory: pictures that are kept for the end."""
+        made = (of.result()[0] for _, of in self._made if of.done())
+        return sum(len(picture.pixels.rgb) for picture in made if picture is not None) / 2**30
 
     def _line(self) -> None:
         counts = self.clients.counts

@@ -61,6 +61,11 @@ STYLE_BYTES = Gauge(
     "Device memory of the styles lately asked for.",
     multiprocess_mode="livesum",
 )
+RECORDING_BYTES = Gauge(
+    "iris_engine_recording_bytes",
+    "Device memory that recorded passes keep for what goes in and comes out.",
+    multiprocess_mode="livesum",
+)
 CACHE_BYTES = Gauge(
     "iris_engine_cache_bytes",
     "Encoded prompts and images that are kept.",

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from iris.engine import metrics
 from iris.engine.memory import gives_way, is_out_of_memory
 from iris.engine.replay import Recorder, Replay, Work
 
@@ -54,6 +55,7 @@ class Recordings:
             while len(self._kept) >= self._most:
                 self._kept.popitem(last=False)
             self._kept[key] = kept
+            self._count()
             return kept.work(*inputs)
         self._kept[key] = kept
         if kept.replay is None and kept.is_recordable and self._has_room:
@@ -73,9 +75,15 @@ class Recordings:
             _log.warning("%s: %s", reason, error)
         if not self._has_room:
             self.forget()
+        self._count()
 
     def forget(self, is_over: Callable[[Hashable], bool] = lambda _: True) -> None:
         """Give back the memory of those whose keys are over. Any thread may ask for it."""
         for key in list(self._kept):
             if is_over(key):
                 self._kept.pop(key, None)
+        self._count()
+
+    def _count(self) -> None:
+        replays = [kept.replay for kept in list(self._kept.values())]
+        metrics.RECORDING_BYTES.set(sum(replay.kept_bytes for replay in replays if replay))

@@ -82,6 +82,7 @@ class Replay:
         self._graph = graph
         self._inputs = inputs
         self._output = output
+        self.kept_bytes = sum(kept.nbytes for kept in (*inputs, output))
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """What the work gives for these inputs, in memory of its own."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from iris.engine.cache import Cache
 from iris.engine.denoiser import Denoiser
@@ -30,6 +31,7 @@ class Rerun:
                 mine.copy_(part)
             return work(*kept)
 
+        replay.kept_bytes = sum(part.nbytes for part in kept)
         return replay
 
 
@@ -60,6 +62,18 @@ def test_those_last_asked_for_are_kept():
     for _ in range(2):
         recordings.run("a", doubled, x)
     assert recorder.recorded == 2
+
+
+def test_what_recordings_keep_is_counted():
+    def kept():
+        return REGISTRY.get_sample_value("iris_engine_recording_bytes")
+
+    recordings = Recordings(Rerun(), most=2)
+    for number, key in enumerate("aabbcc"):
+        recordings.run(key, doubled, [torch.ones(10)])
+        assert kept() == (0, 40, 40, 80, 40, 80)[number]
+    recordings.forget()
+    assert kept() == 0
 
 
 def test_work_that_cannot_be_recorded_is_done_each_time_and_said_once(caplog):
