@@ -41,6 +41,7 @@ from training.examples import (
     part_file,
     save_part,
 )
+from training.export import farther
 from training.grids import (
     COMPOSITION_SIDES,
     GRIDS_OF_COMPOSITIONS,
@@ -492,3 +493,13 @@ def test_an_adapter_of_another_model_is_refused(tmp_path):
     adapt(model, "dark", 4)
     with pytest.raises(StoreError, match="lacks"):
         read(model, "dark", file)
+
+
+def test_weights_are_taken_farther_along_the_way_that_training_took(tmp_path):
+    (tmp_path / "transformer").mkdir()
+    file = tmp_path / "transformer" / "diffusion_pytorch_model.safetensors"
+    save_file({"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([3.0])}, file)
+    trained = {"a": torch.tensor([2.0, 2.0]), "b": torch.tensor([1.0])}
+    found = farther(tmp_path, trained, 1.5)
+    assert found["a"].tolist() == [2.5, 2.0]
+    assert found["b"].tolist() == [0.0]

@@ -1,20 +1,25 @@
 """Put the trained parts together: a Flux2KleinPipeline folder with its iris.json.
 
-    python -m training.export [--out DIR]
+    python -m training.export [--out DIR] [--farther TIMES --since DIR]
 
-Weights are stored in bf16. Styles are written by train_style.py.
+Weights are stored in bf16. Styles are written by train_style.py. --farther takes the transformer so
+many times as far from where it began (--since, a pipeline folder) as training took it: what short
+training has only begun to change is then changed more. Measure what becomes of all the rest.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from diffusers import AutoencoderKLFlux2, Flux2KleinPipeline
+from safetensors.torch import load_file
+from torch import Tensor
 from transformers import Qwen2Tokenizer, Qwen3ForCausalLM
 
 from training import text
@@ -52,11 +57,23 @@ def forget_origin(path: Path) -> None:
         path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def export(out: Path, vae: AutoencoderKLFlux2) -> None:
+def farther(since: Path, weights: Mapping[str, Tensor], times: float) -> dict[str, Tensor]:
+    """Weights on the straight line from those of a pipeline folder to these, 1 = these."""
+    file = since / "transformer" / "diffusion_pytorch_model.safetensors"
+    return {
+        name: torch.lerp(value.float(), weights[name].float(), times)
+        for name, value in load_file(file).items()
+    }
+
+
+def export(
+    out: Path, vae: AutoencoderKLFlux2, times: float = 1.0, since: Path | None = None
+) -> None:
     """Write the pipeline folder: text encoder and transformer of the last run, and `vae`."""
     state = torch.load(RUNS / "transformer" / "state.pt", map_location="cpu", weights_only=True)
     transformer = build_transformer()
-    transformer.load_state_dict(state["ema"])
+    weights = state["ema"] if since is None else farther(since, state["ema"], times)
+    transformer.load_state_dict(weights)
     pipeline = Flux2KleinPipeline(
         scheduler=build_scheduler(),
         vae=as_stored(vae),
@@ -89,7 +106,12 @@ def export(out: Path, vae: AutoencoderKLFlux2) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=NEXT / "weights")
-    export(parser.parse_args().out, load_vae())
+    parser.add_argument("--farther", type=float, default=1.0, metavar="TIMES")
+    parser.add_argument("--since", type=Path, help="the pipeline folder that training began with")
+    options = parser.parse_args()
+    if options.farther != 1.0 and options.since is None:
+        parser.error("--farther wants --since: the folder whose weights training began with")
+    export(options.out, load_vae(), options.farther, options.since)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ class Brush:
         self.backdrop = scene.backdrop
         self.weather = WEATHERS[scene.time]
         self.anime = anime.amount_of(scene)
-        warm = 0.08 * scene.backdrop.warmth
+        warm = 0.14 * scene.backdrop.warmth
         self.warm: Colour = (1 + warm, 1 + 0.2 * warm, 1 - warm)
         self.snowy = scene.time == "snow"
         self.stroke_ink = anime.ink(self.anime, frame.unit) if self.anime > 0 else None

@@ -82,6 +82,6 @@ WEATHERS = {
 def light(scene: Scene) -> Light:
     """The light in which the objects of a scene stand."""
     base = WEATHERS[scene.time].things
-    warm = 0.055 * scene.backdrop.warmth
+    warm = 0.08 * scene.backdrop.warmth
     tint = (base.tint[0] * (1 + warm), base.tint[1], base.tint[2] * (1 - warm))
     return Light(tint, base.haze, anime.amount_of(scene))
