@@ -189,7 +189,7 @@ def test_what_cannot_be_recorded_is_encoded_call_by_call(fine, monkeypatch, capl
     def no_recording(*_):
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    monkeypatch.setattr("iris.engine.conditioning.Replay", no_recording)
+    monkeypatch.setattr("iris.engine.conditioning.Recorder", no_recording)
     monkeypatch.setattr(type(fine[0]), "text_device", torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr("iris.engine.conditioning.upload", lambda values, *_: values)
