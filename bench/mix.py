@@ -78,7 +78,8 @@ class Clients:
     """Sends requests to one server and notes what became of each."""
 
     def __init__(self, server: Server) -> None:
-        limits = httpx.Limits(max_connections=None)
+        # No connection is kept: a server may close one just as it is used again.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self._client = httpx.AsyncClient(
             base_url=server.url, headers=server.headers, timeout=900, limits=limits
         )
@@ -211,41 +212,42 @@ class Results:
 
 
 def ask_baseline(home: Path, options: argparse.Namespace, result: Results) -> None:
-    server = Server(home, "bench.baseline.service:Baseline")
-    requests = some_requests(options.seed, options.pictures)
-    closed(server, requests[:8], 1)
-    if not options.loads_only:
-        result.keep("baseline pictures/s", round(closed(server, requests, CLIENTS), 3))
-    for load in options.loads:
-        rate = load * result["baseline pictures/s"]
-        result.keep(f"baseline at {load}", opened(server, rate, options.seconds, 7))
-    server.stop()
+    with Server(home, "bench.baseline.service:Baseline") as server:
+        requests = some_requests(options.seed, options.pictures)
+        closed(server, requests[:8], 1)
+        if not options.loads_only:
+            result.keep("baseline pictures/s", round(closed(server, requests, CLIENTS), 3))
+        for load in options.loads:
+            rate = load * result["baseline pictures/s"]
+            result.keep(f"baseline at {load}", opened(server, rate, options.seconds, 7))
 
 
 def ask_engine(home: Path, options: argparse.Namespace, result: Results) -> None:
-    ours = Server(home, IRIS_DEADLINE_S="300")
-    requests = some_requests(options.seed, options.pictures)
-    closed(ours, requests[:8], 1)
-    if not options.loads_only:
-        result.keep("engine pictures/s", round(closed(ours, requests, CLIENTS), 3))
-        for name, styles in (("no style", ("none",)), ("one style", ("dark",)), ("three", STYLES)):
-            plain = some_requests(options.seed + 1, options.pictures, styles)
-            result.keep(f"engine pictures/s, {name}", round(closed(ours, plain, CLIENTS), 3))
-    for load in options.loads:
-        rate = load * result["baseline pictures/s"]
-        result.keep(f"engine at {load}", opened(ours, rate, options.seconds, 7))
-    ours.stop()
+    with Server(home, IRIS_DEADLINE_S="300") as ours:
+        requests = some_requests(options.seed, options.pictures)
+        closed(ours, requests[:8], 1)
+        if not options.loads_only:
+            result.keep("engine pictures/s", round(closed(ours, requests, CLIENTS), 3))
+            for name, styles in (
+                ("no style", ("none",)),
+                ("one style", ("dark",)),
+                ("three", STYLES),
+            ):
+                plain = some_requests(options.seed + 1, options.pictures, styles)
+                result.keep(f"engine pictures/s, {name}", round(closed(ours, plain, CLIENTS), 3))
+        for load in options.loads:
+            rate = load * result["baseline pictures/s"]
+            result.keep(f"engine at {load}", opened(ours, rate, options.seconds, 7))
 
 
 def overload(home: Path, options: argparse.Namespace, result: Results) -> None:
     metrics = f"127.0.0.1:{free_port()}"
-    ours = Server(home, IRIS_DEADLINE_S=str(DEADLINE_S), IRIS_METRICS_BIND=metrics)
-    closed(ours, some_requests(options.seed, 8), 1)
-    name = f"engine at 1.2 of its own, deadline {DEADLINE_S:g} s"
-    rate = 1.2 * result["engine pictures/s"]
-    result.keep(name, opened(ours, rate, options.overload_seconds, 7))
-    result.keep("time taken / promised", promises(httpx.get(f"http://{metrics}/metrics").text))
-    ours.stop()
+    with Server(home, IRIS_DEADLINE_S=str(DEADLINE_S), IRIS_METRICS_BIND=metrics) as ours:
+        closed(ours, some_requests(options.seed, 8), 1)
+        name = f"engine at 1.2 of its own, deadline {DEADLINE_S:g} s"
+        rate = 1.2 * result["engine pictures/s"]
+        result.keep(name, opened(ours, rate, options.overload_seconds, 7))
+        result.keep("time taken / promised", promises(httpx.get(f"http://{metrics}/metrics").text))
 
 
 PARTS = {"baseline": ask_baseline, "engine": ask_engine, "overload": overload}

@@ -67,6 +67,13 @@ class Server:
         except httpx.HTTPError:
             return False
 
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.stop()
+
     def stop(self) -> float:
         """Seconds from the signal to the end of all processes."""
         begun = time.perf_counter()
