@@ -85,7 +85,8 @@ def main() -> None:
     fit = Fit(text_encoder=_text_fit(device))
     place(components.transformer, components.text_encoder, fit, device)
     lap("place_s")
-    under = Path(tempfile.mkdtemp(prefix="iris-train-"))
+    folder = tempfile.TemporaryDirectory(prefix="iris-train-")  # gone with the process
+    under = Path(folder.name)
     draw_pictures(under, side)
     recipe = Recipe(
         base="klein-4b:random",

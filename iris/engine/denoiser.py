@@ -76,9 +76,9 @@ class Denoiser:
     def warm(self) -> None:
         """Do at start what would otherwise be done while somebody waits."""
         self._decoder.warm()  # first: the transformer's settles what both are made of
-        side = self._model.pixels_per_token
-        common = [Grid.covering(px, px, side).tokens for px in _COMMON_SIDES_PX]
-        self._transformer.warm(self._model.text_tokens, common)
+        side, sides = self._model.pixels_per_token, self._model.sides
+        common = {Canvas.of(px, px, side, sides).grid.tokens for px in _COMMON_SIDES_PX}
+        self._transformer.warm(self._model.text_tokens, sorted(common))
 
     def image_pixels(self, job: Job) -> int:
         """Of a job's images, as they are read."""
@@ -158,11 +158,9 @@ class Denoiser:
     def _velocities(self, rows: Sequence[tuple[Row, Tensor]]) -> list[Tensor]:
         """What the transformer predicts for each row's own picture with that prompt."""
         model = self._model
+        # Rows in styles side by side: what styles cost is paid from the first to the last of them.
         order = sorted(range(len(rows)), key=lambda i: rows[i][0].worn is not None)
-        given, rows = (
-            rows,
-            [rows[i] for i in order],
-        )  # styles side by side: less to go over for them
+        rows = [rows[i] for i in order]
         pictures = []
         for row, _ in rows:
             tokens = row.latents
@@ -179,8 +177,11 @@ class Denoiser:
             timesteps,
             [row.worn for row, _ in rows],
         )
-        found = dict(zip(order, predicted, strict=True))
-        return [found[i][None, : row.latents.shape[1]].float() for i, (row, _) in enumerate(given)]
+        velocities = [
+            velocity[None, : row.latents.shape[1]].float()
+            for velocity, (row, _) in zip(predicted, rows, strict=True)
+        ]
+        return [velocities[order.index(i)] for i in range(len(rows))]
 
     def decode(self, row: Row) -> Tensor:
         """Turn finished latents into a picture: (3, height_px, width_px) float32, 0..1.

@@ -54,15 +54,16 @@ class Dressed:
         y.addmm_(share, self.wide[layer][:, width:ends_at].T)
 
     def product(self, layer: nn.Module, x: Tensor) -> Tensor:
-        """What the layer and all styles give. x: (tokens, in + ROOM); its room is written over."""
+        """What the layer and all styles give.
+
+        x: (tokens, in + ROOM). Its room comes empty; what styles add is written there for the
+        tokens within, and stays nothing for the others.
+        """
         down, within = self.downs[layer], self.within
         width, ends_at = down.shape[1], down.shape[1] + down.shape[0]
         room = x[:, width:ends_at]
         strengths = self.strengths if len(self.strengths) == 1 else self.strengths[within]
         torch.mul(x[within, :width] @ down.T, strengths, out=room[within])
-        for plain in (room[: within.start], room[within.stop :]):
-            if len(plain):
-                plain.zero_()
         bias = cast(nn.Linear, layer).bias
         return functional.linear(x[:, :ends_at], self.wide[layer][:, :ends_at], bias)
 

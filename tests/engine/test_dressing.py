@@ -5,6 +5,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional
 
 from iris.engine import dressing, lora
 from iris.engine.denoiser import Denoiser
@@ -44,6 +45,22 @@ def test_a_style_goes_through_no_product_of_its_own(dressed, monkeypatch):
     blocks = dressed[0][0].transformer.transformer_blocks
     assert alone.calls == 0
     assert beside.calls == 2 * len(blocks)  # what attention gives comes without room
+
+
+@torch.inference_mode()
+def test_tokens_before_the_first_and_after_the_last_in_a_style_are_not_gone_over():
+    layer = nn.Linear(4, 3)
+    wide = torch.cat([layer.weight, torch.ones(3, ROOM)], dim=1)
+    strengths = torch.tensor([[0.0], [0.0], [0.5], [0.0]])
+    rows = dressing.Dressed({layer: wide}, {layer: torch.ones(2, 4)}, strengths, slice(1, 3))
+    tokens = rows.over((2, 1, 3, 2), torch.tensor([0, 0, 1, 2, 2, 2, 3, 3]))
+    assert tokens.within == slice(2, 6)
+    x = functional.pad(torch.ones(8, 4), (0, ROOM))
+    x[[0, 1, 6, 7], :4] = torch.inf  # whatever is gone over is no number
+    y = tokens.product(layer, x)
+    added = y[2:6] - layer(torch.ones(4))
+    assert torch.allclose(added, torch.tensor([0.0, 4.0, 4.0, 4.0])[:, None].expand(4, 3))
+    assert not x[[0, 1, 6, 7], 4:].any()
 
 
 def test_styles_that_do_not_fit_together_get_products_of_their_own(dressed, fine, monkeypatch):
