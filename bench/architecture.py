@@ -82,9 +82,13 @@ def klein(shrink: int, device: torch.device, dtype: torch.dtype) -> Flux2KleinPi
 
 
 def components_of(pipeline: Flux2KleinPipeline, device: torch.device) -> Components:
-    """As the loader takes them; the pipeline stays what it is, and the weights are there once."""
-    text_encoder = copy.copy(pipeline.text_encoder.model)
-    text_encoder._modules = dict(text_encoder._modules)  # of its own: layers are dropped from it
+    """As the loader takes them; the pipeline stays what it is, and the weights are there once.
+
+    Asked for before the pipeline is first called: that leaves hooks in its text encoder.
+    """
+    text_encoder = pipeline.text_encoder.model
+    weights = {id(weight): weight for weight in text_encoder.parameters()}
+    text_encoder = copy.deepcopy(text_encoder, weights)  # modules of its own, the same weights
     cut(text_encoder, max(TEXT_LAYERS))
     return Components(
         transformer=pipeline.transformer,

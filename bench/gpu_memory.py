@@ -21,10 +21,12 @@ def rss_bytes() -> int:
 def kept_bytes() -> dict[str, float]:
     """What the engine keeps on the device on purpose: each has a bound of its own."""
     kinds = {"cache": "cache", "styles": "style", "recordings": "recording"}
-    return {
-        name: REGISTRY.get_sample_value(f"iris_engine_{kind}_bytes") or 0.0
-        for name, kind in kinds.items()
-    }
+    metrics = {f"iris_engine_{kind}_bytes": name for name, kind in kinds.items()}
+    found = dict.fromkeys(kinds, 0.0)
+    for family in REGISTRY.collect():
+        if family.name in metrics:  # of some there are several, by what they are for
+            found[metrics[family.name]] += sum(sample.value for sample in family.samples)
+    return found
 
 
 class MemoryWatch:

@@ -6,7 +6,8 @@ import hashlib
 import logging
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -30,6 +31,7 @@ from iris.jobs import EditJob, Job, Pixels
 
 _log = logging.getLogger("iris.engine")
 
+Layer = Callable[[nn.Module, Tensor, Tensor, tuple[Tensor, Tensor]], Tensor]
 _PLACE = "PROMPT-GOES-HERE"
 
 
@@ -65,14 +67,18 @@ class PromptEncoder:
     def warm(self) -> None:
         """On CUDA, record one prompt's way through the text encoder, before anybody waits.
 
-        What cannot be recorded is computed call by call: weights that come and go, and whatever
-        else fails, which is logged.
+        What lies between its products is compiled for that. What cannot be recorded is computed
+        call by call: weights that come and go, and whatever else fails, which is logged.
         """
         encoder = self._model.text_encoder
         if self._model.text_device.type != "cuda" or isinstance(encoder.layers, StreamedBlocks):
             return
+        layer = self._layer
+        if not any(isinstance(module, EightBitLinear) for module in encoder.modules()):
+            layer = torch.compile(layer, dynamic=False, fullgraph=True)  # one graph serves all
         try:
-            self._replay = Recorder().record(self._hidden, self._inputs([""]), warm_calls=2)
+            hidden = partial(self._hidden, layer=layer)
+            self._replay = Recorder().record(hidden, self._inputs([""]), warm_calls=2)
         except RuntimeError as error:
             torch.cuda.synchronize()
             _log.warning("the text encoder runs call by call, it cannot be recorded: %s", error)
@@ -129,13 +135,29 @@ class PromptEncoder:
         tokens = model.text_encoder.embed_tokens(upload(ids, model.text_device))
         return tokens, is_before & is_used[:, None, None, :]
 
-    def _hidden(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """The hidden states that are taken, side by side: (prompts, text_tokens, width)."""
-        output = self._model.text_encoder(
-            inputs_embeds=tokens, attention_mask=mask, output_hidden_states=True, use_cache=False
-        )
-        layers = [output.hidden_states[layer] for layer in self._model.text_layers]
-        return torch.cat(layers, dim=-1)
+    def _hidden(self, tokens: Tensor, mask: Tensor, layer: Layer | None = None) -> Tensor:
+        """The hidden states that are taken, side by side: (prompts, text_tokens, width).
+
+        layer: does what `_layer` does. Source: transformers, Qwen3Model.forward; its own way is
+        not taken for the hooks in it, which catch hidden states and stop a compiler.
+        """
+        encoder, layer = self._model.text_encoder, layer or self._layer
+        positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
+        rotation = encoder.rotary_emb(tokens, positions)
+        states = {0: tokens}
+        for number, block in enumerate(encoder.layers, 1):
+            tokens = layer(block, tokens, mask, rotation)
+            is_last = number == len(encoder.layers)
+            if number in self._model.text_layers:
+                states[number] = encoder.norm(tokens) if is_last else tokens
+        return torch.cat([states[number] for number in self._model.text_layers], dim=-1)
+
+    @staticmethod
+    def _layer(
+        block: nn.Module, tokens: Tensor, mask: Tensor, rotation: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        hidden: Tensor = block(tokens, attention_mask=mask, position_embeddings=rotation)
+        return hidden
 
     def unconditional(self) -> Tensor:
         """The embedding of the empty prompt, (1, text_tokens, width), computed once."""

@@ -68,17 +68,19 @@ class Denoiser:
             components.transformer, pointwise, is_strict=components.is_strict
         )
         if compiled and _is_whole(components) and components.device.type == "cuda":
-            self._transformer.record_in(Recordings())
+            self._transformer.record_in(Recordings("denoise"))
+            self._decoder.record_in(Recordings("decode"))
             if not components.is_strict:  # its products do not span rows
                 self._transformer.dress_in_products()
 
     @torch.inference_mode()
     def warm(self) -> None:
         """Do at start what would otherwise be done while somebody waits."""
-        self._decoder.warm()  # first: the transformer's settles what both are made of
         side, sides = self._model.pixels_per_token, self._model.sides
-        common = {Canvas.of(px, px, side, sides).grid.tokens for px in _COMMON_SIDES_PX}
-        self._transformer.warm(self._model.text_tokens, sorted(common))
+        common = {Canvas.of(px, px, side, sides).grid for px in _COMMON_SIDES_PX}
+        # first: the transformer's settles what both are made of
+        self._decoder.warm([Grid(2 * grid.rows, 2 * grid.columns) for grid in common])
+        self._transformer.warm(self._model.text_tokens, [grid.tokens for grid in common])
 
     def image_pixels(self, job: Job) -> int:
         """Of a job's images, as they are read."""

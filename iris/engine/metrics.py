@@ -63,7 +63,8 @@ STYLE_BYTES = Gauge(
 )
 RECORDING_BYTES = Gauge(
     "iris_engine_recording_bytes",
-    "Device memory that recorded passes keep for what goes in and comes out.",
+    "Device memory that recorded work keeps for what goes in and comes out.",
+    ["stage"],
     multiprocess_mode="livesum",
 )
 CACHE_BYTES = Gauge(

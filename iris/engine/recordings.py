@@ -37,7 +37,9 @@ class Recordings:
     They are given up where anybody lacks memory, and no more are made once one found none.
     """
 
-    def __init__(self, recorder: Recorder | None = None, most: int = _MOST) -> None:
+    def __init__(self, stage: str, recorder: Recorder | None = None, most: int = _MOST) -> None:
+        """stage: of the engine, as metrics call it."""
+        self._bytes = metrics.RECORDING_BYTES.labels(stage)
         self._recorder = recorder or Recorder()
         self._most = most
         self._kept: OrderedDict[Hashable, _Recording] = OrderedDict()  # the last used is last
@@ -86,4 +88,4 @@ class Recordings:
 
     def _count(self) -> None:
         replays = [kept.replay for kept in list(self._kept.values())]
-        metrics.RECORDING_BYTES.set(sum(replay.kept_bytes for replay in replays if replay))
+        self._bytes.set(sum(replay.kept_bytes for replay in replays if replay))

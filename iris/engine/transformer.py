@@ -108,7 +108,7 @@ class PackedTransformer:
                 self(*self._rows_of_nothing(text_tokens, sizes))
             self._pointwise.settle()
         if self._recordings is not None:
-            for size in common:
+            for size in sorted(common, reverse=True):  # what comes after fits into its memory
                 for _ in range(2):  # done, then recorded
                     self(*self._rows_of_nothing(text_tokens, (size,)))
 

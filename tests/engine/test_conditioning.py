@@ -3,10 +3,12 @@ from functools import partial
 import pytest
 import torch
 from diffusers import Flux2KleinPipeline
+from torch._dynamo.utils import counters
 
 from iris.engine.canvas import Canvas
 from iris.engine.conditioning import PromptEncoder, encode_image
 from iris.engine.denoiser import Denoiser
+from iris.engine.loader import load_components
 from iris.jobs import Pixels
 from tests.engine.conftest import a_conditioner, a_gradient, a_job
 
@@ -117,13 +119,13 @@ def test_an_image_asked_again_is_the_same_to_the_bit(fine):
 def test_prompts_of_one_batch_are_one_forward_pass(fine, monkeypatch):
     components, styles = fine
     passes = []
-    forward = components.text_encoder.forward
+    hidden = PromptEncoder._hidden
 
-    def counted(*args, **kwargs):
-        passes.append(len(kwargs["inputs_embeds"]))
-        return forward(*args, **kwargs)
+    def counted(self, tokens, mask):
+        passes.append(len(tokens))
+        return hidden(self, tokens, mask)
 
-    monkeypatch.setattr(components.text_encoder, "forward", counted)
+    monkeypatch.setattr(PromptEncoder, "_hidden", counted)
     conditioner = a_conditioner(components, Denoiser(components, styles))
     rows = conditioner.rows([a_job(prompt=prompt) for prompt in PROMPTS])
     assert passes == [len(PROMPTS)]
@@ -180,6 +182,34 @@ def test_a_prompt_means_what_it_means_to_the_library(fine):
             assert torch.equal(encoder.encode([prompt]), expected)
         else:  # without padding the library takes another kernel
             assert torch.allclose(encoder.encode([prompt]), expected, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # the compiler's
+@torch.inference_mode()
+def test_compiled_a_prompt_means_the_same_and_one_graph_serves_all_layers(load):
+    """As CUDA has it recorded. Hooks that the library's own way leaves behind stop a compiler."""
+    encoder = PromptEncoder(load("fine")[0])
+    before = counters["stats"]["unique_graphs"]
+    layer = torch.compile(encoder._layer, dynamic=False, fullgraph=True)
+    for prompt in ("a red boat", ""):
+        inputs = encoder._inputs([prompt])
+        compiled = encoder._hidden(*inputs, layer=layer)
+        assert torch.allclose(compiled, encoder._hidden(*inputs), rtol=1e-4, atol=1e-4)
+    assert counters["stats"]["unique_graphs"] - before <= 2
+
+
+@pytest.mark.gpu
+@torch.inference_mode()
+def test_on_a_gpu_a_prompt_replayed_means_what_it_means_to_the_library(folders):
+    device = torch.device("cuda")
+    components = load_components(folders["fine"] / "weights", device, torch.bfloat16)
+    encoder = PromptEncoder(components)
+    expected = [encoder.encode([prompt]).float() for prompt in PROMPTS]
+    encoder.warm()
+    assert encoder._replay is not None
+    for prompt, plain in zip(PROMPTS, expected, strict=True):
+        off = (encoder.encode([prompt]).float() - plain).norm() / plain.norm()
+        assert float(off) < 0.03
 
 
 def test_what_cannot_be_recorded_is_encoded_call_by_call(fine, monkeypatch, caplog):

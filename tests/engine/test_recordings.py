@@ -41,7 +41,7 @@ def doubled():
 
 def test_work_is_done_then_recorded_then_replayed():
     recorder = Rerun()
-    recordings = Recordings(recorder)
+    recordings = Recordings("denoise", recorder)
     begun = []
     for number, recorded in ((1.0, 0), (2.0, 1), (3.0, 1)):
         x = torch.tensor([number])
@@ -53,7 +53,7 @@ def test_work_is_done_then_recorded_then_replayed():
 
 def test_those_last_asked_for_are_kept():
     recorder = Rerun()
-    recordings = Recordings(recorder, most=2)
+    recordings = Recordings("denoise", recorder, most=2)
     x = [torch.ones(1)]
     for key in ("a", "a", "b", "a", "c", "a", "b"):
         recordings.run(key, doubled, x)
@@ -66,9 +66,9 @@ def test_those_last_asked_for_are_kept():
 
 def test_what_recordings_keep_is_counted():
     def kept():
-        return REGISTRY.get_sample_value("iris_engine_recording_bytes")
+        return REGISTRY.get_sample_value("iris_engine_recording_bytes", {"stage": "denoise"})
 
-    recordings = Recordings(Rerun(), most=2)
+    recordings = Recordings("denoise", Rerun(), most=2)
     for number, key in enumerate("aabbcc"):
         recordings.run(key, doubled, [torch.ones(10)])
         assert kept() == (0, 40, 40, 80, 40, 80)[number]
@@ -81,7 +81,7 @@ def test_work_that_cannot_be_recorded_is_done_each_time_and_said_once(caplog):
         def record(self, work, inputs):
             raise RuntimeError("waits for the device")
 
-    recordings = Recordings(Refuses())
+    recordings = Recordings("denoise", Refuses())
     for _ in range(4):
         assert float(recordings.run("a", doubled, [torch.ones(1)])) == 2
     assert caplog.text.count("waits for the device") == 1
@@ -92,7 +92,7 @@ def test_a_mistake_is_raised():
         def record(self, work, inputs):
             raise ValueError("a mistake")
 
-    recordings = Recordings(Fails())
+    recordings = Recordings("denoise", Fails())
     recordings.run("a", doubled, [torch.ones(1)])
     with pytest.raises(ValueError, match="a mistake"):
         recordings.run("a", doubled, [torch.ones(1)])
@@ -110,7 +110,7 @@ def test_where_there_is_no_memory_to_record_in_none_is_kept_and_none_tried_again
 
     recorder = Full()
     recorder.tried = 0
-    recordings = Recordings(recorder)
+    recordings = Recordings("denoise", recorder)
     for _ in range(2):
         recordings.run("a", doubled, [torch.ones(1)])
     recorder.is_full = True
@@ -128,7 +128,7 @@ def recorded(load):
     model = load("fine")
     denoiser = Denoiser(*model)
     denoiser._transformer.dress_in_products()
-    denoiser._transformer.record_in(Recordings(Rerun(), most=5))
+    denoiser._transformer.record_in(Recordings("denoise", Rerun(), most=5))
     return model, denoiser
 
 
@@ -151,7 +151,7 @@ def test_a_picture_alone_is_recorded_at_its_second_step_and_company_is_not(load,
     denoiser = Denoiser(*model)
     denoiser._transformer.dress_in_products()
     recorder = Rerun()
-    denoiser._transformer.record_in(Recordings(recorder))
+    denoiser._transformer.record_in(Recordings("denoise", recorder))
     stepped(model, denoiser, [a_job(lora=lora, num_inference_steps=1)])
     assert recorder.recorded == 0
     stepped(model, denoiser, [a_job(lora=lora, num_inference_steps=3, seed=2)])
@@ -162,7 +162,7 @@ def test_a_picture_alone_is_recorded_at_its_second_step_and_company_is_not(load,
 
 def test_recordings_are_given_up_where_anybody_lacks_memory():
     recorder = Rerun()
-    recordings = Recordings(recorder)
+    recordings = Recordings("denoise", recorder)
     for _ in range(2):
         recordings.run("a", doubled, [torch.ones(1)])
     tried = []
