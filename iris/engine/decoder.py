@@ -124,7 +124,9 @@ class PictureDecoder:
 
     def _convolved(self, conv: Any, x: Tensor) -> Unfinished:
         if self._pointwise.is_compiled:
-            return Unfinished(conv._conv_forward(x, conv.weight, None), conv.bias.float())
+            # A copy, also of what is float32: a weight is another kind of tensor to the compiler.
+            offset = conv.bias.to(torch.float32, copy=True)
+            return Unfinished(conv._conv_forward(x, conv.weight, None), offset)
         return Unfinished(conv(x))
 
     def _enlarged(self, upsampler: Any, now: Unfinished) -> Unfinished:

@@ -5,6 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
@@ -12,6 +13,9 @@ from transformers import AutoTokenizer
 from evaluation.generate import Task
 from evaluation.measures import difference, edge_density, lightness, luma, outside_difference
 from evaluation.view import view
+from iris.engine.decoder import PictureDecoder
+from iris.engine.loader import load_components
+from iris.engine.pointwise import Pointwise
 from tests.models.conftest import ROOT
 from world.spec import Backdrop, Scene, Thing
 
@@ -304,6 +308,16 @@ def test_the_model_carries_its_own_numbers(pipeline, folder):
     joint = len(layers) * pipeline.text_encoder.config.hidden_size
     assert pipeline.transformer.config.joint_attention_dim == joint
     assert pipeline.transformer.config.in_channels == 4 * pipeline.vae.config.latent_channels
+
+
+@torch.inference_mode()
+def test_in_float32_the_engine_decodes_as_the_stock_pipeline_does(pipeline, folder):
+    """Its norms have two channels far from all others, and magnify what is lost in them."""
+    components = load_components(folder / "weights", torch.device("cpu"), torch.float32)
+    given = torch.randn(1, 32, 24, 20, generator=torch.Generator().manual_seed(3))
+    ours = PictureDecoder(components.vae, Pointwise(compiled=False))(given)
+    theirs = pipeline.vae.decode(given, return_dict=False)[0]
+    assert float((ours - theirs).abs().max()) < 0.1 / 127.5  # a tenth of a level
 
 
 def test_the_model_is_small_and_holds_safetensors_only(folder):
