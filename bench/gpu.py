@@ -87,8 +87,9 @@ def flops_a_step(components: Components, row: Row) -> float:
 class Encoding:
     """Jobs into rows, nothing kept from one to the next."""
 
-    def __init__(self, components: Components, denoiser: Denoiser) -> None:
-        self.conditioner = Conditioner(components, denoiser, Cache(0), Activity())
+    def __init__(self, components: Components, denoiser: Denoiser, compiled: bool) -> None:
+        parts = components, denoiser, Cache(0), Activity()
+        self.conditioner = Conditioner(*parts, compiled=compiled)
         self.warm = self.conditioner.warm
 
     def rows(self, jobs: Sequence[Job]) -> list[Row]:
@@ -107,8 +108,8 @@ class Bench:
         self._model = components
         self.denoiser = Denoiser(components, styles, compiled=compiled)
         self.denoiser.warm()
-        self.call_by_call = Encoding(components, self.denoiser)
-        encoding = Encoding(components, self.denoiser)
+        self.call_by_call = Encoding(components, self.denoiser, compiled=False)
+        encoding = Encoding(components, self.denoiser, compiled)
         encoding.warm()
         self.rows = encoding.rows
         self.conditioner = encoding.conditioner

@@ -41,8 +41,10 @@ class PromptEncoder:
     Safe to call from several threads.
     """
 
-    def __init__(self, components: Components) -> None:
+    def __init__(self, components: Components, *, compiled: bool = False) -> None:
+        """compiled: what lies between matrix products is, by `warm`, where it records."""
         self._model = components
+        self._is_compiled = compiled
         self._lock = threading.Lock()  # fast tokenizers carry state between calls
         text = components.tokenizer.apply_chat_template(
             [{"role": "user", "content": _PLACE}],
@@ -67,14 +69,14 @@ class PromptEncoder:
     def warm(self) -> None:
         """On CUDA, record one prompt's way through the text encoder, before anybody waits.
 
-        What lies between its products is compiled for that. What cannot be recorded is computed
-        call by call: weights that come and go, and whatever else fails, which is logged.
+        Layers in eight bits are recorded as they are. What cannot be recorded is computed call by
+        call: weights that come and go, and whatever else fails, which is logged.
         """
         encoder = self._model.text_encoder
         if self._model.text_device.type != "cuda" or isinstance(encoder.layers, StreamedBlocks):
             return
         layer = self._layer
-        if not any(isinstance(module, EightBitLinear) for module in encoder.modules()):
+        if self._is_compiled and not any(isinstance(m, EightBitLinear) for m in encoder.modules()):
             layer = torch.compile(layer, dynamic=False, fullgraph=True)  # one graph serves all
         try:
             hidden = partial(self._hidden, layer=layer)
@@ -195,11 +197,18 @@ class Conditioner:
     """Jobs -> rows ready to be stepped, all their prompts through the text encoder at once."""
 
     def __init__(
-        self, components: Components, denoiser: Denoiser, cache: Cache, activity: Activity
+        self,
+        components: Components,
+        denoiser: Denoiser,
+        cache: Cache,
+        activity: Activity,
+        *,
+        compiled: bool = False,
     ) -> None:
+        """compiled: what lies between matrix products is, by `warm`."""
         self._model = components
         self._denoiser = denoiser
-        self._prompts = PromptEncoder(components)
+        self._prompts = PromptEncoder(components, compiled=compiled)
         self._cache = cache
         self._activity = activity
 

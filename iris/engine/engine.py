@@ -76,7 +76,9 @@ class Engine:
         self._denoiser = Denoiser(components, styles, compiled=compiled)
         cache = Cache(cache_bytes, styles.let_go)
         self._activity = Activity()
-        self._conditioner = Conditioner(components, self._denoiser, cache, self._activity)
+        self._conditioner = Conditioner(
+            components, self._denoiser, cache, self._activity, compiled=compiled
+        )
         stopwatch = choose(components.device, self._activity)
         self._steps = StepLoop(self._register, self._denoiser, stopwatch, cache)
         self._decodes = DecodeLoop(self._register, self._denoiser, self._activity, cache)

@@ -205,14 +205,40 @@ def test_on_a_gpu_a_prompt_replayed_means_what_it_means_to_the_library(folders):
     components = load_components(folders["fine"] / "weights", device, torch.bfloat16)
     encoder = PromptEncoder(components)
     expected = [encoder.encode([prompt]).float() for prompt in PROMPTS]
-    encoder.warm()
-    assert encoder._replay is not None
-    for prompt, plain in zip(PROMPTS, expected, strict=True):
-        off = (encoder.encode([prompt]).float() - plain).norm() / plain.norm()
-        assert float(off) < 0.03
+    for compiled in (False, True):
+        encoder = PromptEncoder(components, compiled=compiled)
+        encoder.warm()
+        assert encoder._replay is not None
+        for prompt, plain in zip(PROMPTS, expected, strict=True):
+            off = (encoder.encode([prompt]).float() - plain).norm() / plain.norm()
+            assert float(off) < (0.03 if compiled else 1e-6)
 
 
-def test_what_cannot_be_recorded_is_encoded_call_by_call(fine, monkeypatch, caplog):
+@pytest.fixture
+def on_cuda(fine, monkeypatch):
+    """Lets a CPU pass for CUDA, up to where something is recorded."""
+    monkeypatch.setattr(type(fine[0]), "text_device", torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr("iris.engine.conditioning.upload", lambda values, *_: values)
+    monkeypatch.setattr(torch, "ones", partial(_on_the_cpu, torch.ones))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_layers_are_compiled_only_where_that_is_asked_for(fine, on_cuda, monkeypatch, compiled):
+    asked, recorded = [], []
+    monkeypatch.setattr(torch, "compile", lambda layer, **_: asked.append(layer) or layer)
+
+    class Recorder:
+        def record(self, work, inputs, *, warm_calls):
+            recorded.append(work)
+            return work
+
+    monkeypatch.setattr("iris.engine.conditioning.Recorder", Recorder)
+    PromptEncoder(fine[0], compiled=compiled).warm()
+    assert (len(asked), len(recorded)) == (int(compiled), 1)
+
+
+def test_what_cannot_be_recorded_is_encoded_call_by_call(fine, monkeypatch, caplog, request):
     encoder = PromptEncoder(fine[0])
     expected = encoder.encode(["a red boat"])
 
@@ -220,10 +246,7 @@ def test_what_cannot_be_recorded_is_encoded_call_by_call(fine, monkeypatch, capl
         raise RuntimeError("operation not permitted when stream is capturing")
 
     monkeypatch.setattr("iris.engine.conditioning.Recorder", no_recording)
-    monkeypatch.setattr(type(fine[0]), "text_device", torch.device("cuda"))
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    monkeypatch.setattr("iris.engine.conditioning.upload", lambda values, *_: values)
-    monkeypatch.setattr(torch, "ones", partial(_on_the_cpu, torch.ones))
+    request.getfixturevalue("on_cuda")
     encoder.warm()
     assert "cannot be recorded: operation not permitted" in caplog.text
     assert torch.equal(encoder.encode(["a red boat"]), expected)
