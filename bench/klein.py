@@ -27,7 +27,8 @@ from typing import Any
 
 import torch
 from architecture import components_of, klein
-from gpu import Bench, a_job
+from gpu import a_job
+from gpu_engine import Bench
 from machine import facts
 from server import RESULTS
 from torch import Tensor, nn
