@@ -46,10 +46,25 @@ def test_every_metric_of_ours_is_listed_and_no_other():
     assert listed == ours
 
 
-@pytest.mark.parametrize(
-    "page", sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("docs/**/*.md"))
+PAGES = sorted(
+    page.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/**/*.md", "models/*/*.md")
+    for page in ROOT.glob(pattern)
 )
+
+
+def anchors(text):
+    """What the headings of a page are linked by."""
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {
+        re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+    }
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_every_link_leads_somewhere(page):
     path = ROOT / page
-    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
-        assert (path.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", path.read_text()):
+        found = path.parent / target if target else path
+        assert found.exists(), target
+        assert not anchor or anchor in anchors(found.read_text()), f"{target}#{anchor}"

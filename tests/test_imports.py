@@ -22,10 +22,7 @@ ROOMS: dict[str, frozenset[str]] = {
     "accounts": frozenset({"config", "errors", "catalog"}),
     "store": frozenset({"config", "errors", "catalog", "fit"}),
     "engine": frozenset({"jobs", "errors", "fit"}),
-    "api": frozenset(
-        {"accounts", "images", "jobs", "errors", "config", "catalog", "playground", "translation"}
-    ),
-    "playground": frozenset(),
+    "api": frozenset({"accounts", "images", "jobs", "errors", "config", "catalog", "translation"}),
     "welcome": frozenset(),
     "drain": frozenset(),
     "devices": frozenset(),

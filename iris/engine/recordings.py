@@ -1,6 +1,6 @@
 """Work that comes again and again in the same shapes: done, then recorded, then replayed.
 
-A pass over one picture asks the device for some thousand kernels, and from 512x512 to 768x768 it
+A pass over one picture asks the device for hundreds of kernels, and from 512x512 to 768x768 it
 is the asking that takes the time. The first time such work comes it is done; that is what
 libraries need to choose their kernels. The second time it is recorded on its way, which costs the
 host no more than doing it. From then on the host only says: again.

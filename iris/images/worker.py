@@ -30,6 +30,7 @@ from iris.images.header import MAX_FILE_BYTES, Unusable, undecodable
 from iris.images.prescan import prescan, sniff
 from iris.images.raster import forbid_bombs, render, render_holes
 
+# imported for their own sake: each registers its format with Pillow
 PLUGINS: Final = (GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 _PIPE_BYTES: Final = 1024 * 1024
 _PR_SET_PDEATHSIG: Final = 1

@@ -100,7 +100,7 @@ def _import(entry: Entry, registry: Registry, progress: Progress) -> None:
             f"is {actual}, registered is {entry.sha256}. Restore the files; or, if this is a new "
             "model, register it under a new version with the new sha256."
         )
-    metadata = _check_content(entry, entry.source, registry)
+    metadata = _check_content(entry, entry.source)
     staged = _stage(entry, files, metadata)
     if folder_sha256(staged) != entry.sha256:
         raise StoreError(
@@ -110,7 +110,7 @@ def _import(entry: Entry, registry: Registry, progress: Progress) -> None:
     bento.publish(entry.tag, staged)
 
 
-def _check_content(entry: Entry, folder: Path, registry: Registry) -> dict[str, object]:
+def _check_content(entry: Entry, folder: Path) -> dict[str, object]:
     metadata: dict[str, object] = {"description": entry.description}
     if isinstance(entry, StyleEntry):
         base = bento.find(entry.base)

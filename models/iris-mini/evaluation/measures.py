@@ -5,8 +5,6 @@ Pictures are (height, width, 3) 8-bit arrays; every number is a share, 0..1, unl
 
 from __future__ import annotations
 
-import colorsys
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,11 +51,6 @@ def difference(one: Image, other: Image, where: Mask | None = None) -> float:
     return float(chosen.mean()) if chosen.size else 0.0
 
 
-def changed_share(one: Image, other: Image, least: float = _VISIBLE) -> float:
-    """Share of the pixels with a channel that moved by more than `least`."""
-    return float(changed(one, other, least).mean())
-
-
 def changed(one: Image, other: Image, least: float = _VISIBLE) -> Mask:
     mask: Mask = np.abs(_values(one) - _values(other)).max(axis=2) > least
     return mask
@@ -89,26 +82,3 @@ def box_of(mask: Mask, margin: float = 0.04) -> Box | None:
 def outside_difference(before: Image, after: Image, box: Box) -> float:
     """Mean absolute difference of the pixels outside the box."""
     return difference(before, after, ~box_mask(*before.shape[:2], box))
-
-
-def inside_difference(before: Image, after: Image, box: Box) -> float:
-    """Mean absolute difference of the pixels inside the box."""
-    return difference(before, after, box_mask(*before.shape[:2], box))
-
-
-def dominant_hue(picture: Image, box: Box = (0.0, 0.0, 1.0, 1.0)) -> float | None:
-    """The commonest hue of a box, 0..360 degrees, weighted by saturation; None if it is grey."""
-    height, width = picture.shape[:2]
-    values = _values(picture)[box_mask(height, width, box)]
-    strength = values.max(axis=1) - values.min(axis=1)
-    if not len(values) or float(strength.mean()) < 0.02:
-        return None
-    # Many pixels, few colours: hues are taken of 32 levels a channel.
-    levels, index = np.unique((values * 31).round().astype(np.int32), axis=0, return_inverse=True)
-    weights = np.bincount(index.ravel(), weights=strength)
-    bins = np.zeros(36)
-    for level, weight in zip(levels, weights, strict=True):
-        hue = colorsys.rgb_to_hsv(*(float(v) / 31 for v in level))[0]
-        bins[int(hue * 36) % 36] += weight
-    smooth = bins + np.roll(bins, 1) + np.roll(bins, -1)
-    return float(smooth.argmax() * 10 + 5)

@@ -236,13 +236,6 @@ def train(runs: Path, seed: int, minutes: float) -> None:
     build_vae(components, training.average).save_pretrained(runs / "vae")
 
 
-def export_vae(out: Path, runs: Path = RUNS) -> AutoencoderKLFlux2:
-    """Write the trained vae to `out` in bf16, as diffusers stores it."""
-    vae = AutoencoderKLFlux2.from_pretrained(runs / "vae", torch_dtype=torch.bfloat16)
-    vae.save_pretrained(out, safe_serialization=True)
-    return vae
-
-
 def quality(vae: AutoencoderKLFlux2, codec: LinearCodec, side: int, pictures: int) -> float:
     """Mean PSNR in dB over random pictures of `side` pixels, cut to whole tokens."""
     rng = random.Random(1_000_003 + side)

@@ -23,7 +23,6 @@ PAINT: dict[str, Rgb] = {
     "black": (0.10, 0.10, 0.12),
 }
 AIRBORNE = frozenset({"balloon", "bird"})  # float in the air
-FLOATS = frozenset({"boat", "fish"})  # belong in water where there is some
 
 # Colours that do not follow the object's own.
 ACCENTS: dict[str, Rgb] = {
