@@ -372,10 +372,15 @@ class EpithreIris:
         self._drain.install()
 
     async def _finish(self) -> None:
-        """Stay until all that the engine has admitted is answered; it refuses what is new."""
+        """Stay until all that the engine has admitted is handed over; it refuses what is new."""
+        begun_s = time.monotonic()
         with suppress(TimeoutError):
             async with asyncio.timeout(_GRACE_S + _LAST_WORDS_S):
                 await self._pictures.wait_for_all()
+        left_s = max(0.0, _GRACE_S - (time.monotonic() - begun_s))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(left_s):
+                await app.state.requests.finished()
 
     @bentoml.on_startup
     async def announce(self) -> None:

@@ -15,15 +15,17 @@ from collections.abc import Callable, Sequence
 from iris import __version__, bookkeeping, model_commands, reports, style_commands
 from iris.config import Settings
 from iris.doctor import command
-from iris.errors import IrisError
+from iris.errors import InvalidRequest, IrisError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 2 for an error told in one line."""
-    arguments = _parser().parse_args(argv)
-    run: Callable[[argparse.Namespace], int | None] = arguments.run
+    words = sys.argv[1:] if argv is None else argv
     status = 0
     try:
+        _check_text(words)
+        arguments = _parser().parse_args(words)
+        run: Callable[[argparse.Namespace], int | None] = arguments.run
         status = run(arguments) or 0
         sys.stdout.flush()  # here, where a closed pipe can still be handled
     except IrisError as error:
@@ -32,7 +34,54 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `iris keys list | head` wants no more lines
         # what is left in the buffer has to go somewhere when Python ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print("iris: stopped. Run it again to go on.", file=sys.stderr)
+        return 130  # as shells say it
+    except Exception as error:
+        trouble = _file_trouble(error) or _database_trouble(error)
+        if trouble is None:
+            raise
+        print(f"iris: {trouble}", file=sys.stderr)
+        return 2
     return status
+
+
+def _check_text(words: Sequence[str]) -> None:
+    """No database keeps bytes that are no text. Raises InvalidRequest, which names the argument."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise InvalidRequest(f"The argument {word!r} is not text in UTF-8.") from None
+
+
+def _file_trouble(error: Exception) -> str | None:
+    """What to say of a file or folder that nobody expected to fail, or None."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return None
+    name = "" if error.filename is None else f"{error.filename}: "
+    return (
+        f"{name}{error.strerror}. See that it is there, that it can be used and the disk has room."
+    )
+
+
+def _database_trouble(error: Exception) -> str | None:
+    """What to say where a database that was opened could not be used after all, or None."""
+    # loaded already where the error is one of these; others of a database are the program's own
+    from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+
+    if not isinstance(error, InterfaceError | InternalError | OperationalError):
+        return None
+    cause = " ".join(str(error.orig).split())
+    if error.statement is None:  # the commit itself: it may have been done, the answer lost
+        return (
+            f"The database did not answer to the end ({cause}). Whether anything was changed is "
+            "not known: look before you try again."
+        )
+    return (
+        f"The database cannot be used ({cause}). Nothing was changed. See that it can be reached, "
+        "that it can be written and that nothing else keeps it locked, and try again."
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

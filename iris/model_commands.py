@@ -33,7 +33,7 @@ def add_commands(rooms: Any) -> None:
     bring.add_argument("folder", metavar="DIR", type=Path, nargs="?", help="a diffusers pipeline")
     bring.add_argument("--name", help="what IRIS_MODEL will call it; by default the folder's name")
     bring.add_argument(
-        "--move", action="store_true", help="take the files out of DIR instead of copying them"
+        "--move", action="store_true", help="take the files out of DIR once they are stored"
     )
     add_command(actions, "list", _list, "every model and style, and whether it is stored")
     add_command(actions, "verify", _verify, "hash every stored file")
@@ -86,10 +86,16 @@ def _import(arguments: argparse.Namespace) -> None:
         print(f"{len(imported)} imported, {there} were there already")
         return
     from iris.store.bases import import_folder
+    from iris.store.registry import load_registry
 
-    name = arguments.name or arguments.folder.resolve().name.lower().replace(".", "-")
+    settings = Settings.from_env()
     entry = import_folder(
-        arguments.folder, name, Settings.from_env().home, progress, is_moved=arguments.move
+        arguments.folder,
+        arguments.name,
+        settings.home,
+        progress,
+        taken=(load_registry(settings.registry).base.name,),
+        is_moved=arguments.move,
     )
     print(f"{entry.tag} is in the model store. Serve it: IRIS_MODEL={entry.name} make serve")
 

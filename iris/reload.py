@@ -10,28 +10,48 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from iris.errors import BackendUnavailable
+from iris.errors import BackendUnavailable, ConfigError
 
 _FOLDER = "control"  # in IRIS_HOME, see iris.api.control
 _TIMEOUT_S = 120.0  # every style is read once
 
 
 def reload_styles(home: Path) -> Iterator[str]:
-    """Ask every service that runs on `home`; one line about each.
+    """Ask every service that runs on `home`; one line about each that did it.
 
     Raises:
-        BackendUnavailable: none runs, or one could not do it; says why.
+        BackendUnavailable: none runs, or some could not do it; says which and why, once all of
+            them have been asked.
+        ConfigError: `home` cannot be read.
     """
-    num_asked = 0
-    for path in sorted((home / _FOLDER).glob("*.sock")):
-        answer = _ask(path)
+    num_asked, failed = 0, []
+    for path in _sockets(home / _FOLDER):
+        try:
+            answer = _ask(path)
+        except BackendUnavailable as error:
+            failed.append(error.message)
+            continue
         if answer is not None:
             num_asked += 1
             yield f"process {path.stem} serves: {', '.join(answer) or 'no style'}"
+    if failed:
+        raise BackendUnavailable(" ".join(failed))
     if not num_asked:
         raise BackendUnavailable(
             f"No service runs on IRIS_HOME={home}. One that starts loads the styles by itself."
         )
+
+
+def _sockets(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix == ".sock")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} cannot be read ({error.strerror}). Reload as the user who runs the service, "
+            "with its IRIS_HOME."
+        ) from error
 
 
 def _ask(path: Path) -> list[str] | None:

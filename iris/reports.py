@@ -14,6 +14,7 @@ from iris.bookkeeping import add_action, open_database, print_accounts
 from iris.table import print_objects, print_table
 
 BROKEN = 1  # exit status of a ledger that does not verify
+MAX_LAST = 100_000  # rows that are shown at once; they are in memory together
 
 
 def add_commands(rooms: Any) -> None:
@@ -28,7 +29,7 @@ def _add_ledger(rooms: Any) -> None:
     )
     show = add_action(actions, "show", _ledger_show, "the last rows of the journal")
     show.add_argument("account", metavar="ACCOUNT", nargs="?", help="name or id; left out, of all")
-    show.add_argument("--last", type=int, default=20, metavar="N", help="how many (20)")
+    show.add_argument("--last", type=_last, default=20, metavar="N", help="how many (20)")
     add_action(
         actions, "verify", _ledger_verify, "prove the invariants; exit status 1 and the rows if not"
     )
@@ -50,6 +51,12 @@ def _add_usage(rooms: Any) -> None:
     how.add_argument("--csv", action="store_true", help="a line for every picture")
     how.add_argument("--json", action="store_true", help="for programs")
     usage.set_defaults(run=_usage)
+
+
+def _last(text: str) -> int:
+    if not (text.isdecimal() and len(text) < 9 and 1 <= int(text) <= MAX_LAST):
+        raise argparse.ArgumentTypeError(f"must be an integer from 1 to {MAX_LAST:,}")
+    return int(text)
 
 
 def _ledger_show(arguments: argparse.Namespace) -> None:

@@ -6,7 +6,9 @@ Every command imports what it needs when it runs.
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,7 @@ def add_commands(rooms: Any) -> None:
     add_wish(train)
 
 
+_MAX_SEED = 2**63 - 1  # as a request's
 _TRAINING: tuple[tuple[str, type, float, str], ...] = (
     ("--rank", int, 16, "of the LoRA"),
     ("--steps", int, 1000, "of the optimiser, all told"),
@@ -80,7 +83,7 @@ def add_wish(parser: argparse.ArgumentParser) -> None:
 
 def _add(arguments: argparse.Namespace) -> None:
     from iris.store.hub import fetch_style
-    from iris.store.styles import Wish, add_style, check_wish
+    from iris.store.styles import Wish, add_style, check_wish, is_there
 
     source = Path(arguments.source)
     wish = Wish(
@@ -91,16 +94,25 @@ def _add(arguments: argparse.Namespace) -> None:
     )
     check_wish(wish)
     registry = served()
-    if not source.exists() and not source.is_absolute() and source.suffix not in (".pt", ".bin"):
+    if _may_be_on_a_hub(arguments.source) and not is_there(source):
         source = fetch_style(arguments.source, progress)
     entry = add_style(wish, source, registry, Settings.from_env().home, progress)
     print(f"{entry.tag} is served by what starts from now on; `iris styles reload` for what runs")
 
 
+def _may_be_on_a_hub(source: str) -> bool:
+    """Whether this may be OWNER/REPOSITORY[/FILE]. A file there has two names before its own."""
+    is_file = source.endswith((".pt", ".bin")) or (
+        source.endswith(".safetensors") and source.count("/") < 2
+    )
+    return not is_file and not source.startswith(("/", "./", "../"))
+
+
 def _train(arguments: argparse.Namespace) -> None:
     from iris.store.importer import ensure_registered
+    from iris.store.registry import MAX_RANK
     from iris.store.resolver import resolve
-    from iris.store.styles import Wish, add_style, check_wish
+    from iris.store.styles import Wish, add_style, check_alike, check_wish
     from iris.training.run import Recipe, train
 
     settings = Settings.from_env()
@@ -113,14 +125,24 @@ def _train(arguments: argparse.Namespace) -> None:
     check_wish(wish)
     for option, _, _, _ in _TRAINING:
         value = getattr(arguments, option.removeprefix("--").replace("-", "_"))
-        if value < 0 or (value == 0 and option not in ("--seed", "--sample-every")):
-            raise ConfigError(f"{option} {value} must be above 0.")
+        may_be_zero = option in ("--seed", "--sample-every")
+        if not (0 < value < math.inf or (value == 0 and may_be_zero)):  # NaN neither
+            raise ConfigError(f"{option} {value} must be a number above 0.")
+    for option, value, most in (
+        ("--rank", arguments.rank, MAX_RANK),
+        ("--seed", arguments.seed, _MAX_SEED),
+    ):
+        if value > most:
+            raise ConfigError(f"{option} {value} must be at most {most}.")
     registry = served()
     on = served(arguments.on) if arguments.on else registry
     ensure_registered(on, progress)
+    if on != registry:
+        ensure_registered(registry, progress)
+        check_alike(on, registry)
     folder = settings.home / "training" / arguments.name
-    if arguments.fresh and folder.exists():
-        shutil.rmtree(folder)
+    if arguments.fresh:
+        _clear(folder)
     recipe = Recipe(
         base=on.base.tag,
         images=arguments.images.resolve(),
@@ -148,6 +170,17 @@ def _train(arguments: argparse.Namespace) -> None:
     print(f"{entry.tag} is served by what starts from now on; `iris styles reload` for what runs")
     if recipe.sample_every:
         print(f"samples: {folder / 'samples'}")
+
+
+def _clear(folder: Path) -> None:
+    try:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} cannot be removed ({error.strerror}). Remove it yourself, or set IRIS_HOME "
+            "to a folder that can be written."
+        ) from error
 
 
 def _list(arguments: argparse.Namespace) -> None:

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 
+from iris.accounts import accounts, sqlite
 from iris.accounts.db import Database
 from iris.cli import main
 from tests.accounts.books import Books
@@ -197,6 +199,86 @@ def test_an_error_is_one_line_and_changes_nothing(
     assert captured.err.count("\n") == 1
     assert said in captured.err
     books.check()
+
+
+@pytest.mark.parametrize("count", ["0", "-5", "100001", "99999999999999999999", "9" * 5_000, "x"])
+def test_so_many_rows_as_cannot_be_shown_are_refused_with_the_bounds(
+    capsys: Captured, count: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["ledger", "show", "--last", count])
+    assert caught.value.code == 2
+    assert "argument --last: must be an integer from 1 to 100,000" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["accounts", "topup", "shop", "1000"],
+        ["accounts", "suspend", "shop"],
+        ["keys", "create", "--name", "web"],
+    ],
+)
+def test_a_locked_database_is_one_line_and_nothing_is_changed(
+    database: Database,
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+) -> None:
+    books = Books(database, money_idr=2_000)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.05)
+    with database.write():
+        assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("iris: The database cannot be used (database is locked).")
+    assert captured.err.count("\n") == 1
+    assert "Nothing was changed." in captured.err
+    assert books.balance() == (2_000, 0)
+    assert main(arguments) == 0
+
+
+@pytest.mark.parametrize("kind", [InterfaceError, InternalError, OperationalError])
+def test_whatever_keeps_a_database_from_being_used_is_one_line(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch, kind: type[OperationalError]
+) -> None:
+    """PostgreSQL says it in three ways: gone, only to be read, locked."""
+
+    def unusable(*_: object, **__: object) -> None:
+        raise kind("INSERT", None, Exception("a read-only\ntransaction"))
+
+    monkeypatch.setattr(accounts, "top_up", unusable)
+    assert main(["accounts", "topup", "shop", "1000"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("iris: The database cannot be used (a read-only transaction). Nothing")
+    assert told.count("\n") == 1
+
+
+def test_a_commit_whose_answer_was_lost_is_not_said_to_have_changed_nothing(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever believed it would pay in twice."""
+
+    def lost(*_: object, **__: object) -> None:
+        raise OperationalError(None, None, Exception("the connection\nis lost"))
+
+    monkeypatch.setattr(accounts, "top_up", lost)
+    assert main(["accounts", "topup", "shop", "1000"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("iris: The database did not answer to the end (the connection is lost).")
+    assert "not known" in told
+    assert "Nothing was changed" not in told
+
+
+def test_an_error_of_the_program_itself_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(accounts, "top_up", broken)
+    with pytest.raises(ZeroDivisionError):
+        main(["accounts", "topup", "shop", "1000"])
 
 
 def test_the_commands_of_the_docs_do_what_they_say(capsys: Captured) -> None:

@@ -129,6 +129,35 @@ def test_an_error_is_one_line_and_exit_status_two(
     assert said in captured.err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["accounts", "topup", "caf\udce9", "1000"],
+        ["accounts", "topup", "shop", "1000", "--reference=caf\udce9"],
+        ["keys", "revoke", "caf\udce9"],
+        ["ledger", "refund", "caf\udce9"],
+        ["usage", "caf\udce9"],
+    ],
+)
+def test_bytes_that_are_no_text_are_refused_in_one_line(
+    home: Path, capsys: Captured, arguments: list[str]
+) -> None:
+    """As Python gives the bytes of another encoding than UTF-8."""
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("iris: The argument ")
+    assert captured.err.endswith("caf\\udce9' is not text in UTF-8.\n")
+    assert captured.err.count("\n") == 1
+    assert not home.exists()
+
+
+def test_the_words_of_a_shell_are_looked_at_too() -> None:
+    done = _iris("keys", "revoke", "caf\udce9")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "iris: The argument 'caf\\udce9' is not text in UTF-8.\n"
+
+
 def test_a_bad_setting_is_an_error_of_every_command_that_reads_settings(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,3 +300,26 @@ def test_config_never_shows_the_admin_token(
     shown = capsys.readouterr().out
     assert "IRIS_ADMIN_TOKEN=***" in shown
     assert "correct-horse" not in shown
+
+
+def test_who_stops_a_command_reads_no_traceback(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("iris.cli._config", stopped)
+    assert main(["config"]) == 130
+    assert capsys.readouterr().err == "iris: stopped. Run it again to go on.\n"
+
+
+def test_a_file_that_nobody_expected_to_fail_is_named(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: object) -> None:
+        raise PermissionError(13, "Permission denied", "/some/file")
+
+    monkeypatch.setattr("iris.cli._config", fails)
+    assert main(["config"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("iris: /some/file: Permission denied.")

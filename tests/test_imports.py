@@ -35,7 +35,7 @@ ROOMS: dict[str, frozenset[str]] = {
         {"catalog", "config", "errors", "model_commands", "reload", "store", "table", "training"}
     ),
     "doctor": frozenset({"accounts", "config", "errors", "fit", "probe", "store", "table"}),
-    "training": frozenset({"engine", "errors", "fit", "jobs"}),
+    "training": frozenset({"engine", "errors", "fit", "images", "jobs"}),
     "translation": frozenset({"errors"}),
     "reload": frozenset({"errors"}),
     "cli": frozenset(

@@ -75,6 +75,17 @@ class BalanceRow(Base):
     held_idr: Mapped[int] = mapped_column(BigInteger)
 
 
+# The test money that it began with. Times are no order: they can be the same, and go back.
+_FIRST_ROW = (
+    select(JournalRow.id)
+    .where(JournalRow.account_id == AccountRow.id, JournalRow.is_test)
+    .order_by(JournalRow.id)
+    .limit(1)
+    .correlate(AccountRow)
+    .scalar_subquery()
+)
+
+
 def create_account(database: Database, name: str) -> Account:
     """Make an account, with nothing on the live ledger and play money on the test ledger.
 
@@ -88,6 +99,12 @@ def create_account(database: Database, name: str) -> Account:
 def insert_account(session: Session, name: str) -> Account:
     """`create_account` inside a transaction of the caller."""
     check_name(name, "an account")
+    if "/" in name or name in (".", ".."):
+        raise InvalidRequest(
+            f"{name!r} cannot be the name of an account, which is a part of the addresses of the "
+            "admin API: it must not hold a `/`, nor be `.` or `..`.",
+            param="name",
+        )
     if session.scalar(select(AccountRow.id).where(AccountRow.name == name)) is not None:
         raise InvalidRequest(f"There is an account named {name!r} already.", param="name")
     row = AccountRow(
@@ -104,14 +121,14 @@ def insert_account(session: Session, name: str) -> Account:
 
 def default_account(session: Session) -> str:
     """The id of the account that keys come to when none is named: the oldest, made if need be."""
-    oldest = select(AccountRow.id).order_by(AccountRow.created_at, AccountRow.id).limit(1)
+    oldest = select(AccountRow.id).order_by(_FIRST_ROW).limit(1)
     return session.scalar(oldest) or insert_account(session, DEFAULT_NAME).id
 
 
 def list_accounts(database: Database) -> tuple[Account, ...]:
     """All accounts, the oldest first."""
     with database.read() as session:
-        rows = session.scalars(select(AccountRow).order_by(AccountRow.created_at, AccountRow.id))
+        rows = session.scalars(select(AccountRow).order_by(_FIRST_ROW))
         return tuple(shown(session, row) for row in rows.all())
 
 

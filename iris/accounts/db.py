@@ -70,7 +70,8 @@ class Database:
         with self.read() as session:
             if version_of(session.connection()) == HEAD:
                 return  # without waiting for whoever writes
-        with self.write() as session:  # of several that start together one does it
+        # Of several that start together one does it; the others wait for it as long as it takes.
+        with self._transaction(iris_write=True, iris_migration=True) as session:
             migrate(session.connection())
 
     @contextmanager
@@ -85,7 +86,12 @@ class Database:
 
         An exception inside the block rolls everything back.
         """
-        engine = self._engine.execution_options(iris_write=True)
+        with self._transaction(iris_write=True) as session:
+            yield session
+
+    @contextmanager
+    def _transaction(self, **options: bool) -> Iterator[Session]:
+        engine = self._engine.execution_options(**options)
         with Session(engine, expire_on_commit=False) as session, session.begin():
             session.connection()  # takes the lock now, not at the first statement
             yield session

@@ -1,4 +1,9 @@
-"""Tables for spreadsheets: every picture of an account, every row of the journal."""
+"""Tables for spreadsheets: every picture of an account, every row of the journal.
+
+They are read in pages, each in a transaction of its own: whoever reads an export may take all the
+time of the world, and holds no connection meanwhile. What is later than the newest row of the
+beginning is left out.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +11,17 @@ import csv
 import io
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from heapq import merge
+from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import Column, Row, Select, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from iris.accounts.accounts import find_account
 from iris.accounts.db import Database, table_of
 from iris.accounts.journal import JournalRow
-from iris.accounts.usage import Period, each_delivery
+from iris.accounts.usage import Period, UsageRow
 
 USAGE_COLUMNS = (
     "time",
@@ -31,6 +38,7 @@ USAGE_COLUMNS = (
     "user",
     "cost_idr",
 )
+PAGE_ROWS = 1_000
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with which a cell would be calculated
 
 
@@ -54,7 +62,7 @@ def usage_csv(
             row.user_tag or "",
             row.amount_idr,
         )
-        for row in each_delivery(database, account_id, is_test=is_test, period=period)
+        for row in _deliveries(database, account_id, is_test, period)
     )
     return _lines(USAGE_COLUMNS, rows)
 
@@ -65,10 +73,17 @@ def journal_rows(database: Database, account: str | None = None) -> Iterator[dic
     Raises:
         InvalidRequest: there is no account of this name or id.
     """
+    columns = table_of(JournalRow).c
     with database.read() as session:
-        asked = _journal(session, account).order_by(JournalRow.id)
-        for row in session.execute(asked.execution_options(yield_per=1000)).mappings():
-            yield {"time": _time(row["at_ms"]), **row}
+        last = session.scalar(select(func.max(columns.id))) or 0
+        asked = _journal(session, account).where(columns.id <= last)
+    # the index of an account has its ledgers one after the other
+    parts = (
+        [asked] if account is None else [asked.where(columns.is_test == t) for t in (False, True)]
+    )
+    pages = (_paged(database, part, (columns.id,), (0,)) for part in parts)
+    for row in merge(*pages, key=attrgetter("id")):
+        yield {"time": _time(row.at_ms), **row._mapping}
 
 
 def last_rows(database: Database, account: str | None, count: int) -> list[dict[str, object]]:
@@ -98,6 +113,34 @@ def _journal(session: Session, account: str | None) -> Select[Any]:
     if account is None:
         return asked
     return asked.where(JournalRow.account_id == find_account(session, account).id)
+
+
+def _deliveries(
+    database: Database, account_id: str, is_test: bool, period: Period
+) -> Iterator[Row[Any]]:
+    begin_ms, end_ms = period.bounds_ms
+    columns = table_of(UsageRow).c
+    asked = select(table_of(UsageRow)).where(
+        columns.account_id == account_id, columns.is_test == is_test, columns.at_ms < end_ms
+    )
+    with database.read() as session:
+        last_ms = session.scalar(asked.with_only_columns(func.max(columns.at_ms))) or 0
+    asked = asked.where(columns.at_ms <= last_ms)
+    yield from _paged(database, asked, (columns.at_ms, columns.hold_id), (begin_ms, ""))
+
+
+def _paged(
+    database: Database, asked: Select[Any], key: tuple[Column[Any], ...], after: tuple[Any, ...]
+) -> Iterator[Row[Any]]:
+    """The rows that come after this key, which no two share, in its order."""
+    asked = asked.order_by(*key).limit(PAGE_ROWS)
+    while True:
+        with database.read() as session:
+            rows = session.execute(asked.where(tuple_(*key) > after)).all()
+        yield from rows
+        if len(rows) < PAGE_ROWS:
+            return
+        after = tuple(getattr(rows[-1], column.name) for column in key)
 
 
 def _lines(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> Iterator[str]:

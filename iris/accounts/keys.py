@@ -11,6 +11,7 @@ import string
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 from sqlalchemy import BigInteger, ForeignKey, String, func, select
@@ -28,8 +29,11 @@ TEST_PREFIX = "esk_test_"
 SUSPENDED = "This account is suspended. Ask its operator."
 UNAUTHENTICATED = "Missing or invalid API key. Send it as `Authorization: Bearer <key>`."
 
+PATIENCE_S = 10.0  # how long a look-up may take
+
 _SECRET_CHARACTERS = string.ascii_letters + string.digits
 _SECRET_LENGTH = 32
+_LOOK_UPS = 4  # at once, in each process
 _TOKEN = re.compile(rf"esk_(?:live|test)_[A-Za-z0-9]{{{_SECRET_LENGTH}}}")
 
 
@@ -217,6 +221,8 @@ class KeyRing:
     A key that was found is remembered by its hash for `ttl_s`, so a revocation takes effect within
     that time in every process. Tokens that were refused are not remembered: there are endlessly
     many of them, and they would push the good ones out.
+
+    Looking up has threads of its own: those that a database keeps waiting are missed nowhere else.
     """
 
     def __init__(
@@ -225,9 +231,12 @@ class KeyRing:
         *,
         ttl_s: float = 2.0,
         max_entries: int = 1024,
+        patience_s: float = PATIENCE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
+        self._threads = ThreadPoolExecutor(_LOOK_UPS, thread_name_prefix="iris-keys")
+        self._patience_s = patience_s
         self._ttl_s = ttl_s
         self._max_entries = max_entries
         self._clock = clock
@@ -240,7 +249,7 @@ class KeyRing:
         Raises:
             Unauthenticated: malformed, unknown or revoked; the message never tells which.
             AccountSuspended: the key is good, its account is closed for now.
-            BackendUnavailable: the database cannot be read.
+            BackendUnavailable: the database cannot be read, or not in time.
         """
         if not is_well_formed(token):
             raise Unauthenticated(UNAUTHENTICATED)
@@ -249,8 +258,11 @@ class KeyRing:
         asked_at = self._clock()
         if known is None or asked_at >= known[2]:
             try:
-                found = await asyncio.to_thread(self._look_up, sha256)
-            except SQLAlchemyError as error:
+                async with asyncio.timeout(self._patience_s):
+                    found = await asyncio.get_running_loop().run_in_executor(
+                        self._threads, self._look_up, sha256
+                    )
+            except (SQLAlchemyError, TimeoutError) as error:
                 raise BackendUnavailable(
                     "The key cannot be checked at present. Try again."
                 ) from error

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 from iris.accounts.db import Database
 from iris.accounts.holds import Capture, Hold, Refused, Reserve, Void
@@ -17,10 +17,14 @@ from iris.accounts.mark import SendByte
 from iris.accounts.outcomes import Claim, Mine, Outcome, Standing, claim_outcome, give_up_outcome
 from iris.accounts.posting import Result
 from iris.accounts.recovery import Watch, recover
-from iris.accounts.till import Till
+from iris.accounts.till import UNWRITABLE, Till
 from iris.accounts.usage import Delivery
+from iris.errors import BackendUnavailable
+
+T = TypeVar("T")
 
 DEFAULT_OUTCOME_BYTES = 256 << 20
+PATIENCE_S = 12.0  # a little more than one writer waits for another
 
 _log = logging.getLogger("iris")
 
@@ -29,16 +33,23 @@ class Ledger:
     """One for each process that serves pictures. Its methods are for one event loop."""
 
     def __init__(
-        self, database: Database, home: Path, *, max_outcome_bytes: int = DEFAULT_OUTCOME_BYTES
+        self,
+        database: Database,
+        home: Path,
+        *,
+        max_outcome_bytes: int = DEFAULT_OUTCOME_BYTES,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         """Resolve what dead processes of this home left open, and take up a lease.
 
         max_outcome_bytes: of replies kept for Idempotency-Keys, in the whole database.
+        patience_s: how long a reservation or a claim waits for its turn and the database.
 
         Raises:
             ConfigError: no lease can be had in `home`.
         """
         self.database = database
+        self._patience_s = patience_s
         recover(database, home)
         self._lease = Lease(home)
         self._till = Till(
@@ -52,14 +63,10 @@ class Ledger:
         """Check the key's limits and its account's balance, and set the price of one picture aside.
 
         Raises:
-            BackendUnavailable: it cannot be written; then nothing is set aside.
+            BackendUnavailable: it cannot be written, or not in time; then nothing is set aside.
         """
-        future = self._till.post(Reserve(key_id))
-        try:
-            return cast(Hold | Refused, await asyncio.wrap_future(future))
-        except asyncio.CancelledError:
-            future.add_done_callback(self._void_unwanted)
-            raise
+        result = await self._result(self._till.post(Reserve(key_id)), self._void_unwanted)
+        return cast(Hold | Refused, result)
 
     def note_delivered(
         self, hold: Hold, delivery: Delivery, let_go: Callable[[SendByte], None] | None = None
@@ -94,24 +101,39 @@ class Ledger:
 
         Raises:
             InvalidRequest: the token belongs to another request, or its picture is not kept.
-            BackendUnavailable: the database cannot be written.
+            BackendUnavailable: the database cannot be written, or not in time; then nothing is
+                claimed.
         """
         future = self._till.call(
-            lambda session, now_ms: claim_outcome(session, claim, self._lease.id, now_ms)
+            lambda session, now_ms: claim_outcome(session, claim, self._lease.id, now_ms),
+            undo=lambda session, _: give_up_outcome(session, claim),
         )
-        try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            future.add_done_callback(partial(self._give_up_unwanted, claim))
-            raise
+        return await self._result(future, partial(self._give_up_unwanted, claim))
 
     def give_up(self, claim: Claim) -> None:
-        """The picture of a claim that was `Mine` will not come: let somebody else make it."""
-        self._till.call(lambda session, _: give_up_outcome(session, claim))
+        """The picture of a claim that was `Mine` will not come: let somebody else make it.
+
+        Written some time, as a void is.
+        """
+        self._till.call(lambda session, _: give_up_outcome(session, claim), is_due=True)
 
     def close(self) -> None:
         """Write what is left to write, and let the lease go."""
         self._lease.close(is_settled=self._till.close())
+
+    async def _result(self, future: Future[T], unwanted: Callable[[Future[T]], None]) -> T:
+        """What the till answers, in time.
+
+        unwanted: called with it where it comes when nobody waits any more.
+        """
+        try:
+            async with asyncio.timeout(self._patience_s):
+                return await asyncio.wrap_future(future)
+        except (asyncio.CancelledError, TimeoutError) as error:
+            future.add_done_callback(unwanted)
+            if isinstance(error, TimeoutError):
+                raise BackendUnavailable(UNWRITABLE) from error
+            raise
 
     def _void_unwanted(self, future: Future[Result]) -> None:
         is_there = not future.cancelled() and future.exception() is None

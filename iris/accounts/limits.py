@@ -104,14 +104,17 @@ class Counters:
         That is never before the last one, so that later holds have later times, unless the clock
         was set back.
         """
-        # A host whose clock is a little behind does not begin the old day anew.
-        if not 0 <= self.day - day_of(now_ms) <= 1:
-            self.day, self.day_after, self.day_count = day_of(now_ms), self.admitted, 0
-        if not 0 <= self.month - month_of(now_ms) <= 1:
-            self.month, self.month_after, self.month_idr = month_of(now_ms), self.admitted, 0
-        if now_ms < self.last_admitted_ms <= now_ms + SKEW_MS:
-            return self.last_admitted_ms
-        return now_ms
+        is_behind = now_ms < self.last_admitted_ms <= now_ms + SKEW_MS
+        at_ms = self.last_admitted_ms if is_behind else now_ms
+        # A host whose clock is a little behind does not begin the old day anew. A day further in
+        # the future is from before a clock was set back, and would lock the key out until its end.
+        near_ms = at_ms + SKEW_MS
+        is_new_month = not month_of(at_ms) <= self.month <= month_of(near_ms)
+        if is_new_month or not day_of(at_ms) <= self.day <= day_of(near_ms):
+            self.day, self.day_after, self.day_count = day_of(at_ms), self.admitted, 0
+        if is_new_month:
+            self.month, self.month_after, self.month_idr = month_of(at_ms), self.admitted, 0
+        return at_ms
 
     @property
     def in_window(self) -> int:
@@ -133,7 +136,7 @@ class Counters:
             return RateLimited(
                 f"This key may make {limits.rpd} requests a UTC day, and has made them.",
                 code="rpd_exceeded",
-                retry_after_s=seconds_to_next_day(at_ms),
+                retry_after_s=seconds_to_next_day(at_ms) + 86_400 * (self.day - day_of(at_ms)),
             )
         if self.in_flight >= limits.max_in_flight:
             return RateLimited(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from dataclasses import dataclass, field
 
 from sqlalchemy import (
@@ -36,11 +37,13 @@ class Claim:
     """One use of an Idempotency-Key by one API key.
 
     token: the text of the header; only its hash is kept. fingerprint: of the request's content.
+    id: of this one use, so that giving it up gives up nobody else's.
     """
 
     key_id: str
     token: str = field(repr=False)
     fingerprint: str
+    id: str = field(default_factory=lambda: f"claim_{secrets.token_hex(16)}", compare=False)
 
     @property
     def token_sha256(self) -> str:
@@ -85,6 +88,9 @@ class OutcomeRow(Base):
     fingerprint: Mapped[str] = mapped_column(String(64))
     created_at_ms: Mapped[int] = mapped_column(BigInteger, index=True)
     lease_id: Mapped[str | None] = mapped_column(String(40), index=True)  # while in the making
+    # Of the reply. While in the making, the id of the claim: a column of its own would be empty for
+    # all replies that are kept. Neither the lease nor the time would do, since one process may make
+    # two claims for one token within a millisecond.
     headers: Mapped[str | None] = mapped_column(Text)
     body_bytes: Mapped[int] = mapped_column(BigInteger)  # 0 = not there, or not any more
 
@@ -132,6 +138,7 @@ def claim_outcome(session: Session, claim: Claim, lease_id: str, now_ms: int) ->
                 fingerprint=claim.fingerprint,
                 created_at_ms=now_ms,
                 lease_id=lease_id,
+                headers=claim.id,
                 body_bytes=0,
             )
         )
@@ -193,8 +200,15 @@ def keep_outcome(session: Session, outcome: Outcome, now_ms: int, max_bytes: int
 
 
 def give_up_outcome(session: Session, claim: Claim) -> None:
-    """The picture will not come: whoever asks again makes it."""
-    session.execute(delete(OutcomeRow).where(*_is(claim), OutcomeRow.lease_id.is_not(None)))
+    """The picture of this claim will not come: whoever asks again makes it.
+
+    Harmless at any later time: the claim of another use of the token stays, and so does a reply.
+    """
+    session.execute(
+        delete(OutcomeRow).where(
+            *_is(claim), OutcomeRow.lease_id.is_not(None), OutcomeRow.headers == claim.id
+        )
+    )
 
 
 def forget_old_outcomes(session: Session, now_ms: int) -> None:

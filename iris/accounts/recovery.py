@@ -2,7 +2,8 @@
 
 Two ways to know that a process is dead. One of this home: the lock of its file is free. One of
 another host: its beats have stood still for a while, by the clock of whoever looks and by no clock
-that anybody could set.
+that anybody could set. Only time in which somebody looked counts: while the database was away, or
+whoever looks was stopped itself, the living could not beat or nobody saw it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from iris.accounts.posting import post
 from iris.accounts.usage import Delivery
 
 DEAD_AFTER_S = 30.0  # without a beat
+MAX_GAP_S = 10.0  # between two looks: two ticks of the till; what is longer was not watched
 PURGE_EVERY_S = 60.0
 
 _log = logging.getLogger("iris")
@@ -37,12 +39,13 @@ def recover(database: Database, home: Path) -> int:
     Raises:
         SQLAlchemyError: the database cannot be written; nothing is lost, it can be called again.
     """
-    with dead_leases(home) as dead, database.write() as session:
+    with dead_leases(home) as dead:
         if not dead:
-            return 0
-        count = sum(
-            resolve_dead(session, lease.id, lease.delivered, Clock().now_ms()) for lease in dead
-        )
+            return 0  # without waiting for whoever writes
+        with database.write() as session:
+            count = sum(
+                resolve_dead(session, lease.id, lease.delivered, Clock().now_ms()) for lease in dead
+            )
     if count:
         _log.warning("holds of a dead process were resolved", extra={"fields": {"holds": count}})
     return count
@@ -87,15 +90,17 @@ class Watch:
         self._dead_after_s = dead_after_s
         self._clock = clock
         self._seen: dict[str, tuple[int, float]] = {}  # lease -> beats, since when they stand
+        self._looked_at_s = 0.0
         self._purge_at_s = 0.0
 
     def __call__(self, database: Database, now_ms: int) -> None:
         recover(database, self._home)  # a neighbour that died; its notes are here
         with database.write() as session:
-            self._look(session, now_ms)
+            now_s = self._clock()
+            self._look(session, now_s, now_ms)
+        self._looked_at_s = now_s  # only now, since where this is not kept nobody's beat is
 
-    def _look(self, session: Session, now_ms: int) -> None:
-        now_s = self._clock()
+    def _look(self, session: Session, now_s: float, now_ms: int) -> None:
         self._beat(session)
         # Also those whose process ended before its first beat: a hold is enough to be looked for.
         beats: dict[str, int] = dict.fromkeys(
@@ -122,6 +127,8 @@ class Watch:
             session.add(LeaseRow(id=self._lease_id, beats=1))
 
     def _standing_still(self, beats: dict[str, int], now_s: float) -> Iterable[str]:
+        if now_s - self._looked_at_s > MAX_GAP_S:
+            self._seen.clear()
         for lease_id in self._seen.keys() - beats.keys():
             del self._seen[lease_id]
         for lease_id, number in beats.items():

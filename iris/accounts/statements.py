@@ -20,10 +20,12 @@ _FIRST_IN_WINDOW = (
         JournalRow.key_id == KeyRow.id,
         JournalRow.at_ms > bindparam("since"),
         JournalRow.at_ms <= bindparam("until"),  # later ones: the clock was set back since
+        # When their time comes, their numbers are old: a full minute is of the last ones alone.
+        JournalRow.key_seq > CounterRow.admitted - KeyRow.rpm,
     )
     .order_by(JournalRow.at_ms, JournalRow.key_seq)
     .limit(1)
-    .correlate(KeyRow)
+    .correlate(KeyRow, CounterRow)
     .scalar_subquery()
     .label("first_in_window")
 )

@@ -41,13 +41,10 @@ class _Order:
     """One thing to write and who waits for it."""
 
     what: Entry | Call
-    hold_id: str
+    hold_id: str = ""
+    is_due: bool = False  # must be written some time, whatever happens now
+    undo: Entry | Call | None = None  # due where nobody knows whether this was written
     future: Future[Any] = field(default_factory=Future)
-
-    @property
-    def is_resolution(self) -> bool:
-        """What must be written some time, whatever happens now."""
-        return isinstance(self.what, Entry) and not isinstance(self.what, Reserve)
 
 
 class Till:
@@ -71,7 +68,7 @@ class Till:
         self._tick_s = tick_s
         self._on_tick = on_tick
         self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
-        self._unwritten: list[_Order] = []  # resolutions to be tried again
+        self._unwritten: list[_Order] = []  # what is due, to be tried again
         self._is_closing = False
         self._thread = threading.Thread(target=self._run, name="iris-till", daemon=True)
         self._thread.start()
@@ -82,15 +79,22 @@ class Till:
         The future of a reservation fails with BackendUnavailable when it cannot be written; that of
         a resolution is done when it is written, however long that takes.
         """
-        hold_id = new_hold_id() if isinstance(entry, Reserve) else entry.hold_id
-        return self._put(_Order(entry, hold_id))
+        if isinstance(entry, Reserve):
+            hold_id = new_hold_id()
+            return self._put(_Order(entry, hold_id, undo=Void(hold_id)))
+        return self._put(_Order(entry, entry.hold_id, is_due=True))
 
-    def call(self, what: Callable[[Session, int], T]) -> Future[T]:
+    def call(
+        self, what: Callable[[Session, int], T], *, is_due: bool = False, undo: Call | None = None
+    ) -> Future[T]:
         """Run something in a transaction, at its turn; it gets the session and the time.
 
         The future has its result once that is committed, or its exception.
+
+        is_due: it is tried until it is written, as a resolution is. undo: is due where this fails,
+            since it may be written all the same.
         """
-        return self._put(_Order(what, ""))
+        return self._put(_Order(what, is_due=is_due, undo=undo))
 
     def close(self) -> bool:
         """Write what is waiting and stop; whether everything could be written."""
@@ -100,7 +104,7 @@ class Till:
         return not self._unwritten
 
     def _put(self, order: _Order) -> Future[Any]:
-        if self._is_closing and not order.is_resolution:
+        if self._is_closing and not order.is_due:
             order.future.set_exception(BackendUnavailable("The service is stopping."))
         else:
             self._orders.put(order)
@@ -122,6 +126,8 @@ class Till:
             if orders:
                 self._write(orders)
             if is_last:
+                while late := self._next(0.0)[0]:  # what nobody waited for is undone
+                    self._write(late)
                 if self._unwritten:  # a last time
                     unwritten, self._unwritten = self._unwritten, []
                     self._write(unwritten)
@@ -142,7 +148,7 @@ class Till:
         return orders, True
 
     def _write(self, orders: list[_Order]) -> None:
-        waiting = [o for o in orders if o.is_resolution or o.future.set_running_or_notify_cancel()]
+        waiting = [o for o in orders if o.is_due or o.future.set_running_or_notify_cancel()]
         if not waiting:
             return
         try:
@@ -158,7 +164,7 @@ class Till:
                 self._write_alone(order)
             return
         for order, answer in zip(waiting, answers, strict=True):
-            if order.is_resolution:
+            if order.is_due:
                 self._lease.forget(order.hold_id)
             _answer(order.future, answer)
 
@@ -168,7 +174,7 @@ class Till:
         except Exception as error:
             self._fail([order], error)
             return
-        if order.is_resolution:
+        if order.is_due:
             self._lease.forget(order.hold_id)
         _answer(order.future, answer)
 
@@ -191,18 +197,18 @@ class Till:
             ]
 
     def _fail(self, orders: list[_Order], error: Exception) -> None:
-        """Tell who waits; a resolution is tried again, and nobody is told of it."""
+        """Tell who waits; what is due is tried again, and nobody is told of it."""
         _log.error(
             "the ledger could not be written",
             extra={"fields": {"exception": _name(error), "orders": len(orders)}},
         )
         for order in orders:
-            if order.is_resolution:
+            if order.is_due:
                 self._unwritten.append(order)
                 continue
-            if isinstance(order.what, Reserve):
+            if order.undo is not None:
                 # It may be written all the same, when the answer to the commit was lost.
-                self._unwritten.append(_Order(Void(order.hold_id), order.hold_id))
+                self._unwritten.append(_Order(order.undo, order.hold_id, is_due=True))
             told = error if isinstance(error, IrisError) else BackendUnavailable(UNWRITABLE)
             told.__cause__ = None if told is error else error
             _answer(order.future, told)

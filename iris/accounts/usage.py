@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, get_args
@@ -101,8 +100,12 @@ class Period:
         )
 
 
-def parse_group_by(text: str | None) -> GroupBy:
-    """Raises InvalidRequest: not one of the three; left out, it is `day`."""
+def parse_group_by(text: str | None, *, is_csv: bool = False) -> GroupBy:
+    """Raises InvalidRequest: not one of the three, or of a csv; left out, it is `day`."""
+    if is_csv and text is not None:
+        raise InvalidRequest(
+            "A csv has one line for every picture; leave `group_by` out.", param="group_by"
+        )
     for known in get_args(GroupBy):
         if text in (known, None):
             return known  # type: ignore[no-any-return]
@@ -118,6 +121,7 @@ def sum_usage(
         group = UsageRow.at_ms // _DAY_MS
     else:
         group = {"key": UsageRow.key_id, "style": UsageRow.style}[group_by].expression
+    begin_ms, end_ms = period.bounds_ms
     input_tokens = UsageRow.input_text_tokens + UsageRow.input_image_tokens
     asked = (
         select(
@@ -127,7 +131,12 @@ def sum_usage(
             func.sum(input_tokens),
             func.sum(UsageRow.output_image_tokens),
         )
-        .where(*_within(account_id, is_test, period))
+        .where(
+            UsageRow.account_id == account_id,
+            UsageRow.is_test == is_test,
+            UsageRow.at_ms >= begin_ms,
+            UsageRow.at_ms < end_ms,
+        )
         .group_by(group)
         .order_by(group)
     )
@@ -144,29 +153,6 @@ def sum_usage(
             )
             for name, pictures, cost, tokens_in, tokens_out in session.execute(asked)
         )
-
-
-def each_delivery(
-    database: Database, account_id: str, *, is_test: bool, period: Period
-) -> Iterator[UsageRow]:
-    """Every record of an account on one ledger, the oldest first; read as they are asked for."""
-    with database.read() as session:
-        yield from session.scalars(
-            select(UsageRow)
-            .where(*_within(account_id, is_test, period))
-            .order_by(UsageRow.at_ms, UsageRow.hold_id)
-            .execution_options(yield_per=1000)
-        )
-
-
-def _within(account_id: str, is_test: bool, period: Period) -> tuple[ColumnElement[bool], ...]:
-    begin_ms, end_ms = period.bounds_ms
-    return (
-        UsageRow.account_id == account_id,
-        UsageRow.is_test == is_test,
-        UsageRow.at_ms >= begin_ms,
-        UsageRow.at_ms < end_ms,
-    )
 
 
 def _day(text: str | None, param: str) -> date | None:

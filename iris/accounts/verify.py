@@ -10,10 +10,11 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.orm import Session
 
 from iris.accounts.clock import DAY_MS, month_of
-from iris.accounts.db import Database
-from iris.accounts.journal import MOVES
+from iris.accounts.db import Database, table_of
+from iris.accounts.journal import MOVES, JournalRow
 
 MAX_SHOWN = 20  # rows of each invariant that are named
+UNTOLD_MS = 0  # no service writes this time: a row that has it was put in without one
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ _COUNTED = (
 )
 _COUNTED_OF_DAY = _COUNTED.format(after="day_after")
 _COUNTED_OF_MONTH = _COUNTED.format(after="month_after")
+# the resolution of a row's hold that took its price
+_CAPTURE = "c.hold_id = {row}.hold_id AND c.kind IN ('capture', 'void') AND c.kind = 'capture'"
 
 # What must be true -> a query for the rows for which it is not. No text of anybody's is in them.
 INVARIANTS: dict[str, str] = {
@@ -78,6 +81,13 @@ INVARIANTS: dict[str, str] = {
         "SELECT MAX(id) AS journal, hold_id, COUNT(*) AS holds FROM journal"
         " WHERE kind = 'hold' GROUP BY hold_id HAVING COUNT(*) > 1"
     ),
+    "every hold is of the account and the ledger of its key": (
+        "SELECT h.id AS journal, h.key_id, h.account_id, h.is_test,"
+        " k.account_id AS key_account_id, k.is_test AS key_is_test"
+        " FROM journal h LEFT JOIN keys k ON k.id = h.key_id"
+        " WHERE h.kind = 'hold' AND (k.id IS NULL OR k.account_id <> h.account_id"
+        " OR k.is_test <> h.is_test)"
+    ),
     "every hold without a resolution is open": (
         "SELECT h.id AS journal, h.hold_id FROM journal h"
         " LEFT JOIN journal r ON r.hold_id = h.hold_id AND r.kind IN ('capture', 'void')"
@@ -93,12 +103,22 @@ INVARIANTS: dict[str, str] = {
         " LEFT JOIN journal r ON r.hold_id = o.id AND r.kind IN ('capture', 'void')"
         " WHERE h.id IS NULL OR r.id IS NOT NULL"
     ),
+    "every open hold was opened when the journal says": (
+        "SELECT o.id AS hold, o.opened_at_ms, h.at_ms AS journal_ms FROM holds o"
+        " JOIN journal h ON h.kind = 'hold' AND h.hold_id = o.id"
+        f" WHERE o.opened_at_ms NOT IN ({UNTOLD_MS}, h.at_ms)"
+    ),
     "every refund gives back a captured picture, once, and no more than its price": (
         "SELECT MAX(r.id) AS journal, r.hold_id FROM journal r LEFT JOIN journal c"
         " ON c.kind = 'capture' AND c.hold_id = r.hold_id AND c.id < r.id"
         " AND c.account_id = r.account_id AND c.is_test = r.is_test"
         " AND c.amount_idr >= r.amount_idr"
         " WHERE r.kind = 'refund' GROUP BY r.hold_id HAVING COUNT(c.id) <> 1"
+    ),
+    "every refund is of the key that paid": (
+        "SELECT r.id AS journal, r.hold_id, r.key_id, c.key_id AS capture_key_id FROM journal r"
+        f" JOIN journal c ON {_CAPTURE.format(row='r')}"
+        " WHERE r.kind = 'refund' AND (r.key_id IS NULL OR r.key_id <> c.key_id)"
     ),
     "no balance was ever negative": (
         "SELECT id AS journal, account_id, is_test, available_idr, held_idr FROM (SELECT id,"
@@ -122,16 +142,22 @@ INVARIANTS: dict[str, str] = {
         "SELECT a.id AS account, COUNT(b.account_id) AS balances FROM accounts a"
         " LEFT JOIN balances b ON b.account_id = a.id GROUP BY a.id HAVING COUNT(b.account_id) <> 2"
     ),
+    "every key has counters": (
+        "SELECT k.id AS key_id FROM keys k LEFT JOIN counters c ON c.key_id = k.id"
+        " WHERE c.key_id IS NULL"
+    ),
     "every key counts the holds that it has open": (
         "SELECT c.key_id, c.in_flight, COUNT(o.id) AS open_holds FROM counters c"
         " LEFT JOIN holds o ON o.key_id = c.key_id GROUP BY c.key_id, c.in_flight"
         " HAVING c.in_flight <> COUNT(o.id)"
     ),
     "every key's holds are numbered without a gap": (
-        "SELECT c.key_id, c.admitted, COUNT(j.id) AS holds FROM counters c"
-        " LEFT JOIN journal j ON j.key_id = c.key_id AND j.kind = 'hold'"
+        "SELECT c.key_id, c.admitted, COUNT(j.id) AS holds,"
+        " COUNT(DISTINCT j.key_seq) AS numbers, MIN(j.key_seq) AS first, MAX(j.key_seq) AS last"
+        " FROM counters c LEFT JOIN journal j ON j.key_id = c.key_id AND j.kind = 'hold'"
         " GROUP BY c.key_id, c.admitted"
-        " HAVING c.admitted <> COUNT(j.id) OR c.admitted <> COALESCE(MAX(j.key_seq), 0)"
+        " HAVING c.admitted <> COUNT(j.id) OR c.admitted <> COUNT(DISTINCT j.key_seq)"
+        " OR c.admitted <> COALESCE(MAX(j.key_seq), 0) OR COALESCE(MIN(j.key_seq), 1) <> 1"
     ),
     "every key counts the pictures of its day": (
         "SELECT c.key_id, c.day, c.day_after, c.day_count, COUNT(h.id) AS journal_count"
@@ -167,6 +193,11 @@ INVARIANTS: dict[str, str] = {
         " AND u.is_test = j.is_test AND u.amount_idr = j.amount_idr"
         " WHERE j.kind = 'capture' AND u.hold_id IS NULL"
     ),
+    "every usage record has the time of its capture": (
+        "SELECT u.hold_id AS usage, u.at_ms, c.at_ms AS journal_ms FROM usage u"
+        f" JOIN journal c ON {_CAPTURE.format(row='u')}"
+        f" WHERE u.at_ms NOT IN ({UNTOLD_MS}, c.at_ms)"
+    ),
     "every usage record was captured": (
         "SELECT u.hold_id AS usage FROM usage u LEFT JOIN journal j"
         " ON j.hold_id = u.hold_id AND j.kind = 'capture' WHERE j.id IS NULL"
@@ -180,6 +211,27 @@ _MONTHS_COUNTED = (
     " JOIN journal h ON h.kind = 'hold' AND h.key_id = c.key_id AND h.key_seq > c.month_after"
     " GROUP BY c.key_id, c.month"
 )
+
+# What keeps the journal as it was written, by the kind of database: triggers that are in force. A
+# copy of the tables alone has none, and nothing else would tell.
+GUARDED = "the database refuses to change the journal, and to write twice what can be once"
+_TRIGGERS = {
+    "sqlite": {"journal_no_update", "journal_no_delete"},
+    "postgresql": {"journal_append_only"},
+}
+_UNIQUE = {str(index.name) for index in table_of(JournalRow).indexes if index.unique}
+_IN_FORCE = {
+    "sqlite": (
+        "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'journal'"
+        " UNION SELECT name FROM pragma_index_list('journal') WHERE \"unique\" = 1"
+    ),
+    "postgresql": (
+        "SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass('journal')"
+        " AND tgenabled IN ('O', 'A')"
+        " UNION SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid"
+        " WHERE indrelid = to_regclass('journal') AND indisunique AND indisvalid"
+    ),
+}
 
 
 def verify(database: Database) -> Verdict:
@@ -204,6 +256,10 @@ def verify(database: Database) -> Verdict:
 
 
 def _breaches(session: Session) -> Iterator[Breach]:
+    kind = session.connection().dialect.name
+    in_force = set(session.scalars(text(_IN_FORCE[kind])))
+    for name in sorted((_TRIGGERS[kind] | _UNIQUE) - in_force):
+        yield Breach(GUARDED, f"missing={name}")
     for invariant, query in INVARIANTS.items():
         for row in session.execute(text(f"{query} LIMIT {MAX_SHOWN}")).mappings():
             yield _breach(invariant, row)

@@ -26,6 +26,7 @@ from iris.api.metrics import Metrics, serve_metrics
 from iris.api.models import Models
 from iris.api.observe import Observed
 from iris.api.pages import Pages
+from iris.api.requests import Requests
 from iris.api.resource import NothingHere, route
 from iris.api.sources import Decoder
 from iris.api.usage import Usage
@@ -49,8 +50,9 @@ def create_app(
     its None means "not yet". Left out, it is `app.state.dispatcher`, once that is set.
     ledger_source: the same for the ledger, which is `app.state.ledger` when left out.
     catalog: what is served at first; `app.state.reload` finds out what is served from then on.
-    The lifespan starts and stops the decoder and the listeners of metrics, admin and control, and
-    closes the ledger. Every path is answered here, the unknown ones too.
+    `app.state.requests` knows what is being served. The lifespan starts and stops the decoder and
+    the listeners of metrics, admin and control, and closes the ledger. Every path is answered here,
+    the unknown ones too.
     """
     app: Starlette
 
@@ -64,7 +66,7 @@ def create_app(
 
     source = dispatcher_source or held_by_app
     ledgers = ledger_source or ledger_of_app
-    metrics = Metrics()
+    metrics, requests = Metrics(), Requests()
     offer = Offer(catalog)
     images = Images(
         settings,
@@ -85,10 +87,10 @@ def create_app(
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(serve_metrics(settings.metrics_bind, metrics))
             if settings.admin_token and settings.admin_bind != PUBLIC:
-                served = _application([*admin.routes()], metrics)
+                served = _application([*admin.routes()], metrics, requests)
                 await stack.enter_async_context(serve_admin(settings.admin_bind, served))
             reloads = Reloads(offer, lambda: getattr(app.state, "reload", None))
-            control = _application([*reloads.routes()], metrics)
+            control = _application([*reloads.routes()], metrics, requests)
             await stack.enter_async_context(serve_control(settings.home, control))
             await decoder.start()
             try:
@@ -114,18 +116,23 @@ def create_app(
             *(admin.routes() if settings.admin_bind == PUBLIC else ()),
         ],
         metrics,
+        requests,
         lifespan,
     )
+    app.state.requests = requests
     return app
 
 
 def _application(
-    routes: list[BaseRoute], metrics: Metrics, lifespan: Lifespan[Starlette] | None = None
+    routes: list[BaseRoute],
+    metrics: Metrics,
+    requests: Requests,
+    lifespan: Lifespan[Starlette] | None = None,
 ) -> Starlette:
     """The routes, and an answer of ours to everything else."""
     return Starlette(
         routes=[*routes, Route("/{path:path}", endpoint=NothingHere())],
-        middleware=[Middleware(Observed, metrics)],
+        middleware=[Middleware(Observed, metrics, requests)],
         exception_handlers={HTTPException: _not_routed},
         lifespan=lifespan,
     )

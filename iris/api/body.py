@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from iris.api.form_body import parse_form
 from iris.api.json_body import parse_json
+from iris.api.room import Share
 from iris.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
 
 MAX_BODY_BYTES = 52_428_800  # 50 MB
@@ -32,10 +33,15 @@ class Body:
     values: dict[str, object] = field(repr=False)
 
 
-async def read_body(request: Request, *, accepts: tuple[MediaType, ...], timeout_s: float) -> Body:
+async def read_body(
+    request: Request, *, accepts: tuple[MediaType, ...], timeout_s: float, share: Share
+) -> Body:
     """Check the headers, read and parse.
 
+    share: takes what is read.
+
     Raises:
+        RateLimited, BackendBusy: there is no room for it.
         UnsupportedMediaType: another Content-Type than those of `accepts`, or a Content-Encoding.
         BodyTooLarge: over 50 MB, by its Content-Length or by counting.
         InvalidRequest: too slow, or not well-formed.
@@ -43,7 +49,7 @@ async def read_body(request: Request, *, accepts: tuple[MediaType, ...], timeout
     """
     media_type, boundary = _media_type(request, accepts)
     _check_encoding(request)
-    data = await _read(request, timeout_s)
+    data = await _read(request, timeout_s, share)
     is_form = media_type == "multipart/form-data"
     parse = partial(parse_form, boundary=boundary) if is_form else parse_json
     if len(data) <= INLINE_BYTES:
@@ -76,7 +82,7 @@ def _check_encoding(request: Request) -> None:
             raise UnsupportedMediaType("The body must not be compressed: no Content-Encoding.")
 
 
-async def _read(request: Request, timeout_s: float) -> bytes:
+async def _read(request: Request, timeout_s: float, share: Share) -> bytes:
     too_large = BodyTooLarge(
         f"The body is over {MAX_BODY_BYTES:,} bytes (50 MB); send fewer or smaller images."
     )
@@ -97,6 +103,7 @@ async def _read(request: Request, timeout_s: float) -> bytes:
                 if message["type"] == "http.disconnect":
                     raise ClientDisconnect
                 chunks.append(message.get("body", b""))
+                share.take(len(chunks[-1]))
                 received += len(chunks[-1])
                 if received > MAX_BODY_BYTES:
                     raise too_large

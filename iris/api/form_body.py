@@ -55,6 +55,11 @@ def parse_form(data: bytes, boundary: bytes) -> dict[str, object]:
             )
         else:
             values[part.name] = _text(part, name)
+    if "images" in values:
+        raise InvalidRequest(
+            "`images` is no part of a form; send several files named `image` or `image[]`.",
+            param="images",
+        )
     if len(files) == 1:
         values["image"] = files[0]
     elif files:

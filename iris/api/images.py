@@ -21,10 +21,11 @@ from iris.api.idempotency import claim_or_replay, fingerprint, read_token, repla
 from iris.api.record import RequestRecord, record_of
 from iris.api.reply import render_reply
 from iris.api.resource import Reply
+from iris.api.room import Room, Share
 from iris.api.schemas import EditBody, GenerateBody, ImageFields, build_job, draw_seed, in_style
 from iris.api.sources import Decoder, Sources, decode_sources
 from iris.api.validation import read_edit, read_generate
-from iris.catalog import Offer
+from iris.catalog import Catalog, Offer
 from iris.config import Settings
 from iris.errors import BackendTimeout, BackendUnavailable
 from iris.jobs import Usage
@@ -71,6 +72,7 @@ class Images:
         self._decoder = decoder
         self._dispatcher_source = dispatcher_source
         self._translator = load_translator(settings.translator)
+        self._room = Room()
 
     async def generate(self, request: Request) -> Reply:
         return await self._serve(request, GENERATIONS)
@@ -85,26 +87,36 @@ class Images:
             key = await authenticate(request, self._keys)
         record.key_id, record.is_test = key.id, key.is_test
         token = read_token(request)
-        # 2. The body, counted and timed.
-        with record.stage("body"):
-            body = await read_body(
-                request, accepts=wire.accepts, timeout_s=self._settings.body_timeout_s
-            )
-        # 3. What is asked for.
-        with record.stage("validate"):
-            catalog = self._offer.catalog
-            fields = in_style(wire.read(body, catalog.style_names), catalog)
-        _note(record, fields)
-        claim = None
-        if token is not None:
-            claim = Claim(key.id, token, await fingerprint(record.route, body.values))
-        # 4. to 7. The picture, as long as somebody waits for it.
-        work = self._answer(record, key, fields, claim)
-        del body, fields  # up to 50 MB that would stay here while the picture waits its turn
-        return await while_connected(request, work)
+        with self._room.share(key.id) as share:
+            # 2. The body, counted and timed.
+            with record.stage("body"):
+                body = await read_body(
+                    request,
+                    accepts=wire.accepts,
+                    timeout_s=self._settings.body_timeout_s,
+                    share=share,
+                )
+            # 3. What is asked for.
+            with record.stage("validate"):
+                catalog = self._offer.catalog
+                fields = in_style(wire.read(body, catalog.style_names), catalog)
+            _note(record, fields)
+            claim = None
+            if token is not None:
+                claim = Claim(key.id, token, await fingerprint(record.route, body.values))
+            # 4. to 7. The picture, as long as somebody waits for it.
+            work = self._answer(record, key, fields, catalog, share, claim)
+            del body, fields  # up to 50 MB that would stay here while the picture waits its turn
+            return await while_connected(request, work)
 
     async def _answer(
-        self, record: RequestRecord, key: Key, fields: ImageFields, claim: Claim | None
+        self,
+        record: RequestRecord,
+        key: Key,
+        fields: ImageFields,
+        catalog: Catalog,
+        share: Share,
+        claim: Claim | None,
     ) -> Reply:
         """The picture, or what an earlier request with the same Idempotency-Key was given."""
         ledger = self._ledger_source()
@@ -114,7 +126,7 @@ class Images:
             standing = await claim_or_replay(ledger, claim, self._settings.deadline_s)
             if isinstance(standing, Replay):
                 return replay(standing)
-        making = self._make(record, key, fields, ledger, claim)
+        making = self._make(record, key, fields, catalog, share, ledger, claim)
         del fields  # as above
         try:
             return await making
@@ -128,6 +140,8 @@ class Images:
         record: RequestRecord,
         key: Key,
         fields: ImageFields,
+        catalog: Catalog,
+        share: Share,
         ledger: Ledger,
         claim: Claim | None,
     ) -> Reply:
@@ -141,6 +155,7 @@ class Images:
                 with record.stage("decode"):
                     size_px, images, mask = await self._prepare(fields)
                 fields = fields.without_sources()
+                share.give_back()
                 translated = await self._translate(fields.prompt)
                 record.size = f"{size_px[0]}x{size_px[1]}"
                 record.seed = draw_seed(fields)
@@ -148,7 +163,7 @@ class Images:
                 with record.stage("reserve"):
                     charge = await Charge.reserve(ledger, key.id, record)
                 # 6. The engine.
-                prompt = self._offer.catalog.prompt(fields.style, translated)
+                prompt = catalog.prompt(fields.style, translated)
                 job = build_job(
                     fields,
                     request_id=record.request_id,
@@ -166,7 +181,7 @@ class Images:
                     # 7. The reply, in a thread: compressing takes longer than the loop may stand.
                     with record.stage("encode"):
                         response = await asyncio.to_thread(
-                            render_reply, picture, fields, self._offer.catalog, charge.cost_idr
+                            render_reply, picture, fields, catalog, charge.cost_idr
                         )
                 except BaseException:
                     charge.void()

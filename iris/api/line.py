@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 from typing import Any
 
 from iris.accounts.mark import SendByte
+
+_LOOK_S = 0.2  # between looks whether the connection is closing
 
 
 class Line:
@@ -20,8 +23,10 @@ class Line:
     Whatever else is asked of it is asked of the transport below.
     """
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, patience_s: float) -> None:
+        """patience_s: for a client of which the system takes nothing, see `until_it_takes_more`."""
         self._transport = transport
+        self._patience_s = patience_s
         self._end = b""
         self._is_over = False
         self._is_to_close = False
@@ -53,14 +58,22 @@ class Line:
         self._end = b""
 
     async def until_it_takes_more(self) -> None:
-        """Wait until the system takes another byte, or knows that the connection is broken."""
+        """Wait until the system takes another byte, or the connection is over.
+
+        Whoever takes nothing for as long as is had patience with is hung up on.
+        """
         loop = asyncio.get_running_loop()
+        until_s = loop.time() + self._patience_s
         is_ready = asyncio.Event()
         # A second number for the same connection: the loop gives nobody else that of a transport.
         watched = os.dup(self._file())
         loop.add_writer(watched, is_ready.set)
         try:
-            await is_ready.wait()
+            while not is_ready.is_set() and not self._transport.is_closing():
+                if loop.time() >= until_s:
+                    self._transport.abort()
+                with suppress(TimeoutError):  # nobody tells when this side hangs up
+                    await asyncio.wait_for(is_ready.wait(), _LOOK_S)
         finally:
             loop.remove_writer(watched)
             os.close(watched)

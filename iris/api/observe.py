@@ -15,6 +15,7 @@ from iris.api.log import log_crash, log_request
 from iris.api.metrics import Metrics
 from iris.api.query import take_query
 from iris.api.record import RequestRecord, attach
+from iris.api.requests import Requests
 from iris.errors import BackendFailure, InvalidRequest, IrisError
 
 MAX_HEADER_BYTES = 65_536  # servers differ in when they stop reading headers; this one does not
@@ -25,9 +26,10 @@ SMALL_REST_BYTES = 65_536  # a body this small is let in after an early answer; 
 class Observed:
     """Wraps the whole app. No exception passes it, so no server ever logs or shows one."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, requests: Requests) -> None:
         self._app = app
         self._metrics = metrics
+        self._requests = requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -42,7 +44,7 @@ class Observed:
         record = RequestRecord(method=scope["method"])
         attach(scope, record)
         exchange = _Exchange(scope, receive, send, record)
-        with self._metrics.in_flight.track_inprogress():
+        with self._requests.one(), self._metrics.in_flight.track_inprogress():
             try:
                 await self._serve(scope, exchange, record)
             finally:

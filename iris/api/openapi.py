@@ -217,6 +217,8 @@ def _usage_route() -> Json:
 
 
 def _model_route(summary: str, operation: str, reply: str, parameters: list[Json]) -> Json:
+    errors = _error_responses()
+    errors["404"] |= {"description": "There is no such model: code `model_not_found`."}
     return {
         "summary": summary,
         "operationId": operation,
@@ -228,9 +230,7 @@ def _model_route(summary: str, operation: str, reply: str, parameters: list[Json
                 "content": {"application/json": {"schema": {"$ref": _SCHEMAS + reply}}},
             },
             **{
-                status: response
-                for status, response in _error_responses().items()
-                if status in ("404", "405")
+                status: errors[status] for status in ("404", "405") if status != "404" or parameters
             },
         },
     }

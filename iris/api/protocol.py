@@ -1,7 +1,8 @@
-"""HTTP/1.1 on the wire: requests whose headers never end are ended, and what is not HTTP at all
-is answered in the same envelope as everything else.
+"""HTTP/1.1 on the wire: requests whose headers never end are ended, so are answers that nobody
+takes, and what is not HTTP at all is answered in the same envelope as everything else.
 
-uvicorn bounds neither the time a request line may take nor the shape of its own 400.
+uvicorn bounds neither the time a request line may take, nor that of an answer, nor the shape of
+its own 400.
 """
 
 from __future__ import annotations
@@ -24,15 +25,20 @@ from iris.api.record import RequestRecord
 from iris.errors import InvalidRequest
 
 HEADER_TIMEOUT_S = 20.0
+TAKING_TIMEOUT_S = 60.0  # in which a client takes nothing of its answer, though some is left
+LAST_WORDS_S = 1.0  # for what is still on its way when the server ends
 _HANDED_OVER = "iris.handed_over"
 _KEEP_BACK = "iris.keep_back"
 
 
 class BoundedH11Protocol(H11Protocol):
-    """uvicorn's protocol with a time limit for the headers of every request."""
+    """uvicorn's protocol with time limits for the headers of a request and for taking answers."""
 
     header_timeout_s = HEADER_TIMEOUT_S
+    taking_timeout_s = TAKING_TIMEOUT_S
+    last_words_s = LAST_WORDS_S
     _header_timer: asyncio.TimerHandle | None = None
+    _taking_timer: asyncio.TimerHandle | None = None
     _is_broken = False
     _line: Line | None = None  # while the end of a reply is kept back
     _is_next_due = False
@@ -53,7 +59,7 @@ class BoundedH11Protocol(H11Protocol):
             yield None  # a byte is no byte on the line
             return
         below = self.transport
-        line: Any = Line(below)
+        line: Any = Line(below, self.taking_timeout_s)
         self._line = cycle.transport = self.transport = line
         try:
             yield line
@@ -88,9 +94,24 @@ class BoundedH11Protocol(H11Protocol):
         self._await_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._is_broken = exc is not None
+        self._is_broken = self._is_broken or exc is not None
         self._headers_are_here()
+        self._is_taken()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The system does not take more of an answer at once: the client has to read."""
+        super().pause_writing()
+        self._await_taking()
+
+    def resume_writing(self) -> None:
+        self._is_taken()
+        super().resume_writing()
+
+    def shutdown(self) -> None:
+        """End when the answer under way is taken; whoever does not take it keeps nobody up."""
+        super().shutdown()
+        self.loop.call_later(self.last_words_s, self._hang_up)
 
     def data_received(self, data: bytes) -> None:
         if self._header_timer is None and self._is_between_requests():
@@ -140,6 +161,27 @@ class BoundedH11Protocol(H11Protocol):
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
+
+    def _await_taking(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._taking_timer = self.loop.call_later(self.taking_timeout_s, self._look_at, left)
+
+    def _look_at(self, left_before: int) -> None:
+        """Go on waiting for a client that has taken something meanwhile."""
+        if self.transport.get_write_buffer_size() < left_before:
+            self._await_taking()
+        else:
+            self._hang_up()
+
+    def _is_taken(self) -> None:
+        if self._taking_timer is not None:
+            self._taking_timer.cancel()
+            self._taking_timer = None
+
+    def _hang_up(self) -> None:
+        """Leave a client with whatever it has of its answer."""
+        self._is_broken = True
+        self.transport.abort()
 
 
 def _has_tls(transport: asyncio.BaseTransport) -> bool:

@@ -23,7 +23,8 @@ def read_query(scope: Scope, known: tuple[str, ...]) -> Mapping[str, str]:
     """The parameters of a request.
 
     Raises:
-        InvalidRequest: one is not known, is given twice, or the query is no such list at all.
+        InvalidRequest: one is not known, is given twice or is not printable, or the query is no
+            such list at all.
     """
     raw: bytes = scope.get(_SCOPE_KEY, b"")
     values: dict[str, str] = {}
@@ -40,5 +41,7 @@ def read_query(scope: Scope, known: tuple[str, ...]) -> Mapping[str, str]:
             raise InvalidRequest(f"The query may hold {', '.join(known)}, and nothing else.")
         if name in values:
             raise InvalidRequest(f"`{name}` is given twice; give it once.", param=name)
+        if not value.isprintable():  # not every database takes a NUL
+            raise InvalidRequest(f"`{name}` must be printable characters.", param=name)
         values[name] = value
     return values

@@ -125,7 +125,11 @@ class ImageFields(BaseModel):
         default="auto", description="Always `auto`; `num_steps` is what changes the quality."
     )
     moderation: Literal["auto"] = Field(default="auto", description="Always `auto`.")
-    stream: bool = Field(default=False, description="Always false: the picture comes whole.")
+    stream: bool = Field(
+        default=False,
+        description="Always false: the picture comes whole.",
+        json_schema_extra={"const": False},
+    )
     user: str = Field(
         default="",
         max_length=MAX_USER_CHARACTERS,

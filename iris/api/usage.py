@@ -8,6 +8,7 @@ import dataclasses
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from iris.accounts.away import AWAY
 from iris.accounts.export import usage_csv
 from iris.accounts.ledger import Ledger
 from iris.accounts.usage import Period, parse_group_by, sum_usage
@@ -33,14 +34,10 @@ class Usage:
         record.key_id, record.is_test = key.id, key.is_test
         query = read_query(request.scope, PARAMETERS)
         period = Period.parse(query.get("from"), query.get("to"))
-        group_by = parse_group_by(query.get("group_by"))
         format = query.get("format", "json")
         if format not in ("json", "csv"):
             raise InvalidRequest("`format` must be `json` or `csv`.", param="format")
-        if format == "csv" and "group_by" in query:
-            raise InvalidRequest(
-                "A csv has one line for every picture; leave `group_by` out.", param="group_by"
-            )
+        group_by = parse_group_by(query.get("group_by"), is_csv=format == "csv")
         database = self._ledger().database
         if format == "csv":
             lines = usage_csv(database, key.account_id, is_test=key.is_test, period=period)
@@ -50,14 +47,17 @@ class Usage:
                 media_type="text/csv",
                 headers={"content-disposition": f'attachment; filename="{name}"'},
             )
-        sums = await asyncio.to_thread(
-            sum_usage,
-            database,
-            key.account_id,
-            is_test=key.is_test,
-            period=period,
-            group_by=group_by,
-        )
+        try:
+            sums = await asyncio.to_thread(
+                sum_usage,
+                database,
+                key.account_id,
+                is_test=key.is_test,
+                period=period,
+                group_by=group_by,
+            )
+        except AWAY as error:
+            raise BackendUnavailable("Usage cannot be read at present. Try again.") from error
         return JSONResponse(
             {
                 "object": "usage",

@@ -38,8 +38,7 @@ def findings() -> Iterator[Finding]:
     torch = ask_torch(settings.device)
     yield from look_at_machine(settings, torch)
     yield from look_at_models(settings, torch)
-    host, _, port = own_url().removeprefix("http://").rpartition(":")
-    yield from look_around(settings, host, int(port))
+    yield from look_around(settings, own_url().removeprefix("http://"))
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

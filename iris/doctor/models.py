@@ -12,6 +12,8 @@ from iris.doctor.torch_facts import TorchFacts
 from iris.errors import IrisError
 from iris.fit import ModelSize, fits_for, gib
 from iris.store import bento
+from iris.store.bases import pipeline_files
+from iris.store.digest import no_folder
 from iris.store.pinned import served_registry
 from iris.store.registry import Registry
 from iris.store.resolver import entry_status
@@ -32,28 +34,36 @@ def look_at_models(settings: Settings, torch: TorchFacts | str) -> Iterator[Find
         state = entry_status(entry)
         if state.state == "unusable":
             yield Finding("stop", entry.tag, state.detail)
-        elif state.state == "missing" and not entry.source.is_dir():
+        elif state.state == "missing" and no_folder(entry.source):
             yield Finding("stop", entry.tag, "not stored, and its source is gone", state.detail)
         else:
             where = "is imported at the next start" if state.state == "missing" else "stored"
             yield Finding("ok", entry.tag, where)
-    folder = _folder(registry)
-    if folder is None or isinstance(torch, str):
+    if isinstance(torch, str):
         return
+    name = registry.base.name
     try:
+        folder = _folder(registry)
+        if folder is None:
+            return
+        pipeline_files(folder)
         size = model_size(folder)
     except IrisError as error:
-        yield Finding("stop", registry.base.name, error.message)
+        yield Finding("stop", name, error.message)
         return
-    yield from _memory(settings, registry.base.name, size, torch)
-    yield _speed(registry.base.name, size, folder, torch)
+    yield from _memory(settings, name, size, torch)
+    try:
+        yield _speed(name, size, folder, torch)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = f"{folder}: vae/config.json or iris.json lacks what is needed ({error!r})"
+        yield Finding("stop", name, why, "fetch or copy the model again")
 
 
 def _folder(registry: Registry) -> Path | None:
     stored = bento.find(registry.base.tag)
     if stored is not None:
         return stored.path
-    return registry.base.source if registry.base.source.is_dir() else None
+    return None if no_folder(registry.base.source) else registry.base.source
 
 
 def _memory(settings: Settings, name: str, size: ModelSize, torch: TorchFacts) -> Iterator[Finding]:

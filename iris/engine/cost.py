@@ -3,35 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 _WEIGHT = 0.1  # of a new observation; about the last ten count
+_MOST_OFF = 4.0  # times what is predicted; what is further off was held up by something else
+_LEAST_SPREAD = (
+    0.1  # of sizes, of their mean; from where on they tell what is fixed from what is not
+)
+_LEAST_SLOPE = 0.1  # share of a large piece of work that grows with its size, at least
 
 
 @dataclass(slots=True)
 class Line:
-    """seconds = (fixed_s + per_unit_s * units) * drift, where drift follows the observations."""
+    """seconds = (fixed_s + per_unit_s * units) * drift.
+
+    Drift follows the observations, and the line turns where large and small work say otherwise.
+    """
 
     fixed_s: float = 0.0
     per_unit_s: float = 1e-4
     drift: float = 1.0
+    _mean: float = 0.0  # of the units observed
+    _spread: float = 0.0  # squared
 
     def predict_s(self, units: float) -> float:
         return (self.fixed_s + self.per_unit_s * units) * self.drift
 
     def observe(self, units: float, seconds: float) -> None:
         expected = self.fixed_s + self.per_unit_s * units
-        if expected > 0:
-            self.drift += _WEIGHT * (seconds / expected - self.drift)
+        if expected <= 0:
+            return
+        low, high = self.drift / _MOST_OFF, self.drift * _MOST_OFF
+        ratio = min(max(seconds / expected, low), high)
+        self._turn(units, (ratio / self.drift - 1.0) * expected)
+        self.drift += _WEIGHT * (ratio - self.drift)
+
+    def _turn(self, units: float, off_s: float) -> None:
+        """Turn the line about the mean size, by what one observation is off."""
+        if not self._mean:
+            self._mean = units
+        away = units - self._mean
+        self._mean += _WEIGHT * away
+        self._spread += _WEIGHT * (away * away - self._spread)
+        if self._spread < (_LEAST_SPREAD * self._mean) ** 2:
+            return
+        middle_s = self.fixed_s + self.per_unit_s * self._mean
+        slope = self.per_unit_s + _WEIGHT * off_s * away / (self._spread + away * away)
+        # what is fixed is not below nothing, and not all of it
+        most, least = middle_s / self._mean, _LEAST_SLOPE * middle_s / self._mean
+        self.per_unit_s = min(max(slope, least), most)
+        self.fixed_s = middle_s - self.per_unit_s * self._mean
 
     def calibrate(self, points: Sequence[tuple[float, float]]) -> None:
-        """Lay the line through two (units, seconds); a slope below zero is noise."""
+        """Lay the line through two (units, seconds), as far as they make sense."""
         (small, small_s), (large, large_s) = points
-        slope = max((large_s - small_s) / (large - small), 0.0)
-        fixed = small_s - slope * small
-        if fixed < 0:
-            fixed, slope = 0.0, large_s / large
-        self.fixed_s, self.per_unit_s, self.drift = fixed, slope, 1.0
+        slope = (large_s - small_s) / (large - small)
+        slope = min(max(slope, _LEAST_SLOPE * large_s / large), large_s / large)
+        self.fixed_s, self.per_unit_s, self.drift = large_s - slope * large, slope, 1.0
+        self._mean = self._spread = 0.0
 
 
 _PACE_S = 1.0  # of work without a break that an observation of the pace takes
@@ -96,19 +125,26 @@ class CostModel:
         passes: int,
         steps_left: int,
         pixels: int,
-        image_pixels: int = 0,
+        image_pixels: int | None = None,
         decode_left: float = 1.0,
     ) -> float:
         """Seconds, by the clock, of the work until a picture is pixels.
 
-        image_pixels: of source images that are still to be encoded.
+        image_pixels: of source images; None where they and the prompt are encoded.
         decode_left: share of the decoding that is still to be done.
         """
         seconds = steps_left * passes * self.step.predict_s(tokens)
         seconds += decode_left * self.decode.predict_s(pixels)
-        if image_pixels:
+        if image_pixels is not None:
             seconds += self.encode.predict_s(image_pixels)
         return seconds * self.pace.value
+
+    def as_calibrated(self) -> CostModel:
+        """The same before anything was observed."""
+        encode, step, decode = (
+            replace(line, drift=1.0) for line in (self.encode, self.step, self.decode)
+        )
+        return CostModel(encode, step, decode, decode_left_after=self.decode_left_after)
 
     def decode_left(self, pieces: int) -> float:
         """Share of a decoding that is left when so many pieces of it are done."""

@@ -149,11 +149,14 @@ class Denoiser:
             if row.unconditional is not None:
                 away = next(predicted)
                 velocities[i] = away + row.job.guidance_scale * (velocities[i] - away)
+        stepped = []
         for row, velocity in zip(rows, velocities, strict=True):
             sigma, sigma_next = row.sigmas[row.step], row.sigmas[row.step + 1]
             latents = euler_step(row.latents, velocity, sigma, sigma_next)
             if row.held is not None:
                 latents = row.held.hold(latents, float(sigma_next))
+            stepped.append(latents)
+        for row, latents in zip(rows, stepped, strict=True):  # nothing fails any more
             row.latents = latents
             row.step += 1
 

@@ -45,7 +45,7 @@ class Work:
     passes: int  # forward passes a step: 2 with guidance
     steps_left: int
     pixels: int
-    image_pixels: int  # of the source images, until they are encoded; then 0
+    image_pixels: int | None  # of the source images; None once they and the prompt are encoded
     admitted_at_s: float  # on the engine's monotonic clock
     deadline_at_s: float
     owner: str = ""  # whoever asks for it
@@ -99,6 +99,7 @@ class Scheduler:
         self._arrived: deque[tuple[float, float]] = deque()  # lately: when, and how much work
         self._places = Places()
         self._promised_until_s = 0.0  # the latest time somebody was told to return at
+        self._tried_at_s = float("-inf")  # the last time when somebody was let in to try
 
     @property
     def num_waiting(self) -> int:
@@ -206,12 +207,13 @@ class Scheduler:
         """
         own_s = self.own_s(work)
         left_s = work.deadline_at_s - now_s
-        if own_s > left_s:
+        seems_too_long = own_s > left_s
+        if seems_too_long and not self._is_to_be_tried(work, left_s, now_s):
             return Offer(own_s, is_hopeless=True)
         predicted_s = self.predict_s(work, now_s)
         likeness = work.owner, work.tokens, work.passes, work.steps_left, work.pixels
         place = self._places.take(likeness, now_s)
-        late_s = self._late_s(work, now_s)
+        late_s = 0.0 if seems_too_long else self._late_s(work, now_s)
         if self._everyone():
             if place is None:
                 finished_s = self._finished_s(work, now_s, _MARGIN, 0.0)
@@ -232,6 +234,19 @@ class Scheduler:
         self._encoding[work.ticket_id] = work
         self._arrived.append((now_s, own_s))
         return Offer(min(predicted_s, left_s))  # by its deadline it is its turn
+
+    def _is_to_be_tried(self, work: Work, left_s: float, now_s: float) -> bool:
+        """Whether a picture that seems to be too long is let in to see how long it takes now.
+
+        It would be in time if nothing had ever been slower than at the start. Nothing else is
+        under way that could tell, and if nobody were let in, nobody ever would.
+        """
+        if self._everyone() or now_s < self._tried_at_s + _LATELY_S:
+            return False
+        if self._own_s(work, self.cost.as_calibrated()) > left_s:
+            return False
+        self._tried_at_s = now_s
+        return True
 
     def _ahead_of_s(self, work: Work, now_s: float) -> float:
         """The work that would be done before this picture: all that is more urgent."""
@@ -275,9 +290,9 @@ class Scheduler:
         """The picture can start. False if it was removed in the meantime."""
         work = self._encoding.pop(ticket_id, None)
         if work is not None:
-            if work.image_pixels:
+            if work.image_pixels is not None:
                 self.cost.pace.work(self.cost.encode.predict_s(work.image_pixels), now_s)
-            work.image_pixels = 0
+            work.image_pixels = None
             self._ready[ticket_id] = work
         return work is not None
 
@@ -321,7 +336,11 @@ class Scheduler:
 
     def own_s(self, work: Work) -> float:
         """Seconds of work that is left of the picture itself."""
-        return self.cost.picture_s(
+        return self._own_s(work, self.cost)
+
+    @staticmethod
+    def _own_s(work: Work, cost: CostModel) -> float:
+        return cost.picture_s(
             work.tokens,
             work.passes,
             work.steps_left,

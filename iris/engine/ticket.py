@@ -40,17 +40,18 @@ def work_of(job: Job, ticket_id: str, model: Components, now_s: float) -> Work:
     """How much work a job is, in the scheduler's terms."""
     canvas = model.canvas(job)
     read = model.image_canvases(job)
-    image_pixels = sum(one.pixels for one in read)
+    runs = not is_unchanged(job)
     return Work(
         ticket_id=ticket_id,
         tokens=model.text_tokens + sum(one.grid.tokens for one in (canvas, *read)),
         passes=2 if job.guidance_scale > 1.0 else 1,
-        steps_left=0 if is_unchanged(job) else job.num_inference_steps,
+        steps_left=job.num_inference_steps if runs else 0,
         pixels=canvas.pixels,
-        image_pixels=0 if is_unchanged(job) else image_pixels,
+        image_pixels=sum(one.pixels for one in read) if runs else None,
         admitted_at_s=now_s,
         deadline_at_s=now_s + job.deadline_s,
         owner=job.owner,
+        decode_left=1.0 if runs else 0.0,
     )
 
 

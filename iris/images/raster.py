@@ -1,4 +1,7 @@
-"""A prescanned file into 8-bit sRGB pixels, with Pillow. Runs only inside a decode process."""
+"""A prescanned file into 8-bit sRGB pixels, with Pillow.
+
+What strangers send is rendered in a decode process only.
+"""
 
 from __future__ import annotations
 

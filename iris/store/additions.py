@@ -124,12 +124,23 @@ def _write(added: Additions) -> None:
         parts += [f"\n[[{key}]]\n{_table(entry)}" for entry in entries]
     path = added.path
     try:
+        content = "".join(parts).encode()
+    except UnicodeEncodeError as error:  # such as the store's own path
+        line = error.object[: error.end].rpartition("\n")[2]
+        raise ConfigError(
+            f"{path} cannot be written: {line!r} is not text in UTF-8. Name it otherwise."
+        ) from error
+    try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{FILE}.")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write("".join(parts))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise ConfigError(f"{path} cannot be written ({error.strerror}).") from error
 

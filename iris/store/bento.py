@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 BENTO_DESCRIPTION = "bento.yaml"  # in the folder of a bento, beside `src`
 _STAGING_PREFIX = "iris-import-"
+_STYLE_PREFIX = "iris-style-"  # a style that is being added, see iris.store.styles
+_DAY_S = 86_400.0
 
 T = TypeVar("T")
 
@@ -45,10 +49,20 @@ def store_path() -> Path:
     """The folder of the model store in use.
 
     That is `$BENTOML_HOME/models`, or the bento's own `models` folder inside a container.
+
+    Raises:
+        StoreError: it is not there and cannot be made.
     """
     from bentoml._internal.configuration.containers import BentoMLContainer
 
-    return Path(BentoMLContainer.model_store.get()._path)
+    try:
+        return Path(BentoMLContainer.model_store.get()._path)
+    except OSError as error:  # BentoML makes its folders when it is asked for the first time
+        home = os.environ.get("BENTOML_HOME", "~/bentoml")
+        raise StoreError(
+            f"The Bento model store cannot be made in {home} ({error.strerror}). Set BENTOML_HOME "
+            "to a folder that can be written."
+        ) from error
 
 
 def use_models_of(bento_folder: Path) -> None:
@@ -92,8 +106,14 @@ def find(tag: str) -> StoredModel | None:
     """
     # `bentoml.models.get` takes the beginning of a version too: 1.0.0 would find 1.0.0-rc1
     path = _folder(tag)
-    if not (path / BENTO_FILE).is_file():
-        return None
+    try:
+        if not (path / BENTO_FILE).is_file():
+            return None
+    except OSError as error:
+        raise StoreError(
+            f"{path} in the Bento model store cannot be read ({error.strerror}). Let this user "
+            "read it, or set BENTOML_HOME to another folder."
+        ) from error
     from bentoml._internal.models import Model
 
     try:
@@ -115,12 +135,13 @@ def stage(
     labels: Mapping[str, str],
     metadata: Mapping[str, Any],
     *,
-    is_moved: bool = False,
+    is_linked: bool = False,
 ) -> Path:
     """Copy a model to where `publish` can move it from; returns the folder.
 
-    is_moved: the files are taken out of `source`, without a copy where it is on the same file
-        system. Call it and `publish` under the import lock.
+    Call it and `publish` under the import lock. `source` stays as it is.
+
+    is_linked: the files get a second name instead of a copy, where the file system allows it.
     """
     # BentoML reports every saved model to its makers unless it is told not to
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
@@ -140,7 +161,7 @@ def stage(
     name, _, version = tag.partition(":")
     folder = staging / name / version
     for file in files:
-        _put(source / file.path, folder / file.path, is_moved=is_moved)
+        _put(source / file.path, folder / file.path, is_linked=is_linked)
     return folder
 
 
@@ -152,10 +173,10 @@ def publish(tag: str, staged: Path) -> None:
     """
     # BentoML's own save copies into the final folder, where a killed process leaves half a model
     target = _folder(tag)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        shutil.rmtree(target)  # no model.yaml in it, see find
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            shutil.rmtree(target)  # no model.yaml in it, see find
         staged.rename(target)
     except OSError as error:
         raise StoreError(
@@ -167,14 +188,22 @@ def publish(tag: str, staged: Path) -> None:
 
 
 def clear_staging() -> None:
-    """Remove what killed or finished imports left. Call it under the import lock only."""
-    for folder in staging_home().glob(f"{_STAGING_PREFIX}*"):
-        shutil.rmtree(folder)
+    """Remove what killed or finished imports left. Call it under the import lock only.
+
+    A style that is being added lies beside them without a lock; none takes a day.
+    """
+    home = staging_home()
+    for folder in home.glob(f"{_STAGING_PREFIX}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+    for folder in home.glob(f"{_STYLE_PREFIX}*"):
+        with suppress(OSError):
+            if folder.stat().st_mtime < time.time() - _DAY_S:
+                shutil.rmtree(folder)
 
 
-def lock_path() -> Path:
-    """The file whose lock an import holds."""
-    return store_path().parent / "iris-import.lock"
+def lock_path(what: str = "import") -> Path:
+    """The file whose lock an import holds, or whatever else is done one at a time."""
+    return store_path().parent / f"iris-{what}.lock"
 
 
 def bento_models(registry: Registry) -> dict[str, BentoModel]:
@@ -218,19 +247,26 @@ def versions_of(name: str) -> tuple[str, ...]:
     return tuple(found.name for found in folder.iterdir() if found.is_dir())
 
 
-def _put(source: Path, target: Path, *, is_moved: bool) -> None:
+def _put(source: Path, target: Path, *, is_linked: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    if is_moved:
-        shutil.move(source, target)
-    else:
-        shutil.copyfile(source, target)
+    if is_linked:
+        with suppress(OSError):  # another file system, or one on which a file has one name only
+            os.link(source.resolve(), target)  # of a symbolic link, what it points to
+            return
+    shutil.copyfile(source, target)
 
 
 def staging_home() -> Path:
-    """A folder on the store's file system for what is not in the store yet."""
+    """A folder on the store's file system for what is not in the store yet. Raises StoreError."""
     # not inside the store: BentoML takes every folder there for a model
     home = store_path().parent / "tmp"
-    home.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"{home} cannot be made ({error.strerror}). Set BENTOML_HOME to a folder that can be "
+            "written."
+        ) from error
     return home
 
 

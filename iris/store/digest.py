@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,12 +33,23 @@ def list_files(folder: Path) -> tuple[ModelFile, ...]:
         StoreError: there is no such folder, it is empty, or it holds a link, a special file or a
             file of a kind that is not safe to load.
     """
-    if not folder.is_dir():
-        raise StoreError(f"{folder} is not a folder. A model is a folder of safetensors and JSON.")
+    if why := no_folder(folder):
+        raise StoreError(
+            f"{folder} is not a folder ({why}). A model is a folder of safetensors and JSON."
+        )
     files = tuple(sorted(_walk(folder, folder), key=lambda file: file.path.encode()))
     if not files:
         raise StoreError(f"{folder} is empty. A model is a folder of safetensors and JSON.")
     return files
+
+
+def no_folder(path: Path) -> str:
+    """Why there is no folder to be read at the path; empty where there is one."""
+    try:
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    except OSError as error:  # a path that is too long, or below a folder that is not ours
+        return error.strerror or type(error).__name__
+    return "" if is_folder else "it is a file"
 
 
 def folder_sha256(folder: Path) -> str:
@@ -96,7 +108,18 @@ def _walk(folder: Path, root: Path) -> Iterator[ModelFile]:
             yield ModelFile(path, entry.stat().st_size)
 
 
+def check_text(root: Path, path: str) -> None:
+    """Whether the name can be written down and hashed. Raises StoreError."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise StoreError(
+            f"{root}: the name {path!r} is not text in UTF-8. Rename or remove it."
+        ) from error
+
+
 def _check_kind(root: Path, path: str) -> None:
+    check_text(root, path)
     name = path.rsplit("/", 1)[-1]
     if name not in ALLOWED_NAMES and Path(name).suffix not in ALLOWED_SUFFIXES:
         raise StoreError(

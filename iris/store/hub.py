@@ -11,14 +11,22 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from iris.errors import StoreError
 from iris.store import bento
 from iris.store.digest import ALLOWED_NAMES, ALLOWED_SUFFIXES
 
-PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 INDEX = "model_index.json"
+_NEEDED = {  # of each part, by folder
+    "scheduler": "scheduler_config.json",
+    "text_encoder": "config.json",
+    "tokenizer": "tokenizer_config.json",
+    "transformer": "config.json",
+    "vae": "config.json",
+}
+_WORDS = ("tokenizer/tokenizer.json",), ("tokenizer/vocab.json", "tokenizer/merges.txt")
+_NOT_WHOLE = "it is no whole FLUX.2-klein pipeline. Fetch or copy what is missing."
 _BESIDE = re.compile(rf"{INDEX}|iris\.json|LICENSE(\.\w+)?|NOTICE|README\.md")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -73,7 +81,7 @@ def is_model_file(path: str) -> bool:
     if not folder:
         return _BESIDE.fullmatch(name) is not None
     is_kind = Path(name).suffix in ALLOWED_SUFFIXES or name in ALLOWED_NAMES
-    return folder in PARTS and is_kind
+    return folder in _NEEDED and is_kind
 
 
 def fetch_model(
@@ -176,30 +184,38 @@ def fetch_style(name: str, progress: Callable[[str], None], endpoint: str | None
     progress(f"pulling {file} of {repository}")
     with _told(repository):
         path = Path(hf_hub_download(repository, file, endpoint=endpoint))
-        if "adapter_config.json" in files and "/" not in file:
-            hf_hub_download(repository, "adapter_config.json", endpoint=endpoint)
+        settings = str(PurePosixPath(file).with_name("adapter_config.json"))
+        if settings in files:
+            hf_hub_download(repository, settings, endpoint=endpoint)
     return path
 
 
 def check_complete(source: str, paths: Iterable[str]) -> None:
     """Whether these files make a pipeline with safetensors weights.
 
+    A pipeline without its tokenizer's words would be loaded all the same, and read every prompt
+    alike.
+
     Raises:
         StoreError: names what is missing.
     """
-    present = list(paths)
+    present = set(paths)
     if INDEX not in present:
         raise StoreError(f"{source} has no {INDEX}: it is no pipeline in the diffusers layout.")
-    for part in PARTS:
-        inside = [path for path in present if path.startswith(f"{part}/")]
-        if not inside:
-            raise StoreError(f"{source} has no {part}/: it is no whole FLUX.2-klein pipeline.")
-        needs_weights = part in ("text_encoder", "transformer", "vae")
-        if needs_weights and not any(path.endswith(".safetensors") for path in inside):
+    for part, config in _NEEDED.items():
+        if f"{part}/{config}" not in present:
+            raise StoreError(f"{source} has no {part}/{config}: {_NOT_WHOLE}")
+        is_weights = re.compile(rf"{part}/.+\.safetensors").fullmatch
+        if part in ("text_encoder", "transformer", "vae") and not any(map(is_weights, present)):
             raise StoreError(
                 f"{source} has no safetensors weights in {part}/; other formats are not loaded, "
                 "because loading them can run code."
             )
+    if not any(present.issuperset(words) for words in _WORDS):
+        raise StoreError(
+            f"{source} has neither tokenizer/tokenizer.json nor tokenizer/vocab.json with "
+            f"merges.txt: {_NOT_WHOLE}"
+        )
 
 
 def _check_room(folder: Path, sizes: dict[str, int]) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from iris.errors import StoreError
 from iris.store import bento
-from iris.store.digest import ModelFile, folder_sha256, list_files
+from iris.store.digest import ModelFile, folder_sha256, list_files, no_folder
 from iris.store.lora import check_lora, lora_file
 from iris.store.registry import Entry, Registry, StyleEntry
-from iris.store.resolver import check_base, resolve
+from iris.store.resolver import check_base, remedy, resolve
 
 Progress = Callable[[str], None]
 
@@ -65,7 +65,20 @@ def _missing(registry: Registry) -> tuple[Entry, ...]:
 @contextmanager
 def import_lock(progress: Progress) -> Iterator[None]:
     """Hold off every other import into this store. Raises StoreError."""
-    path = bento.lock_path()
+    with _locked(bento.lock_path(), "waiting for an import by another process", progress):
+        yield
+
+
+@contextmanager
+def pull_lock(name: str, progress: Progress) -> Iterator[None]:
+    """Hold off every other pull of this model into this store. Raises StoreError."""
+    line = f"waiting for another process that pulls {name}"
+    with _locked(bento.lock_path(f"pull-{name}"), line, progress):
+        yield
+
+
+@contextmanager
+def _locked(path: Path, waiting: str, progress: Progress) -> Iterator[None]:
     try:
         file = path.open("a")
     except OSError as error:
@@ -78,17 +91,17 @@ def import_lock(progress: Progress) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            progress("waiting for an import by another process")
+            progress(waiting)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield  # closing the file frees the lock, and so does the end of the process
 
 
 def _import(entry: Entry, registry: Registry, progress: Progress) -> None:
-    if not entry.source.is_dir():
+    if why := no_folder(entry.source):
         raise StoreError(
             f"{entry.tag} is not in the Bento model store ({bento.store_path()}), and its source "
-            f"{entry.source} is not there either. Put the model's files there and run "
-            "`iris models import`; inside a bento, import first and build again."
+            f"{entry.source} cannot be read either ({why}). To mend it, {remedy(entry)}; inside a "
+            "bento, import first and build again."
         )
     files = list_files(entry.source)
     megabytes = sum(file.size_bytes for file in files) / 1e6

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import TensorSpec, serialize_file
+from safetensors import SafetensorError, TensorSpec, serialize_file
 
 from iris.errors import StoreError
 from iris.store.lora_names import LayerNames, Target
@@ -25,6 +25,7 @@ from iris.store.tensors import TensorInfo, is_finite, read_header, read_metadata
 
 MAX_FILE_BYTES = 4 << 30
 _MAX_HEADER_BYTES = 4 << 20  # a LoRA of every layer of the largest FLUX.2 needs a tenth of it
+_MAX_SCALE = 1e4  # alpha / rank; trainers use 1 or 2, and a far smaller up matrix may need more
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _DOWN = re.compile(
     r"(.+?)\.(?:lora_A|lora_down|lora\.down|lora_linear_layer\.down)(?:\.[^.]+)?\.weight"
@@ -53,7 +54,7 @@ class Scaling:
     """What a style's products are scaled by where the file has no alpha of its own."""
 
     alpha: float | None = None  # None: as large as the rank, so that the scale is 1
-    of_module: Mapping[str, float] | None = None
+    of_module: Mapping[str, float] | None = None  # by PEFT's patterns; the first that matches
     by_root: bool = False  # alpha / sqrt(rank): rsLoRA
 
 
@@ -94,7 +95,7 @@ def convert(
         for key, info in base_weights.items()
         if key.endswith(".weight") and len(info.shape) == 2
     )
-    scaling = _with_metadata(scaling, read_metadata(source))
+    scaling = _with_metadata(source, scaling, read_metadata(source))
     matrices: dict[str, tuple[Array, TensorInfo, tuple[int, ...]]] = {}
     alphas: dict[str, float] = {}
     ranks: dict[str, int] = {}
@@ -229,45 +230,84 @@ def _alpha(
     rank: int,
 ) -> float:
     if name is None:
-        alpha = scaling.alpha
-        for module, value in (scaling.of_module or {}).items():
-            if layer == module or layer.endswith(f".{module}"):
-                alpha = value
-        alpha = float(rank) if alpha is None else alpha
-        return alpha * math.sqrt(rank) if scaling.by_root else alpha
-    info = tensors[name]
-    if math.prod(info.shape) != 1 or info.dtype not in _DTYPES:
-        raise StoreError(f"{source}: {name} must be one number.")
-    raw = np.fromfile(source, np.uint8, count=info.end - info.start, offset=info.start)
-    if info.dtype == "BF16":  # the upper half of a float32
-        raw = np.concatenate([np.zeros(2, np.uint8), raw])
-    alpha = float(raw.view(np.float32 if info.dtype == "BF16" else _DTYPES[info.dtype])[0])
-    if not math.isfinite(alpha):
-        raise StoreError(f"{source}: {name} is {alpha}, which is no scale. Train it again.")
+        alpha = _alpha_in_settings(layer, scaling, rank)
+    else:
+        info = tensors[name]
+        if math.prod(info.shape) != 1 or info.dtype not in _DTYPES:
+            raise StoreError(f"{source}: {name} must be one number.")
+        raw = np.fromfile(source, np.uint8, count=info.end - info.start, offset=info.start)
+        if info.dtype == "BF16":  # the upper half of a float32
+            raw = np.concatenate([np.zeros(2, np.uint8), raw])
+        alpha = float(raw.view(np.float32 if info.dtype == "BF16" else _DTYPES[info.dtype])[0])
+    if not abs(alpha) <= _MAX_SCALE * rank:  # NaN neither
+        raise StoreError(
+            f"{source}: the alpha of {layer} is {alpha:g} at rank {rank}, which is no scale; at "
+            f"most {_MAX_SCALE:g} times the rank is served. Train it again."
+        )
     return alpha
 
 
-def _with_metadata(scaling: Scaling, metadata: Mapping[str, str]) -> Scaling:
+def _alpha_in_settings(layer: str, scaling: Scaling, rank: int) -> float:
+    alpha = scaling.alpha
+    # PEFT matches a layer's name in the model, before it or diffusers put theirs before it
+    module = re.sub(r"^(base_model\.model|transformer)\.", "", layer)
+    for pattern, value in (scaling.of_module or {}).items():
+        if re.match(_whole_or_end(pattern), module):
+            alpha = value
+            break
+    alpha = float(rank) if alpha is None else alpha
+    return alpha * math.sqrt(rank) if scaling.by_root else alpha
+
+
+def _whole_or_end(pattern: str) -> str:
+    """What PEFT makes of a pattern. Source: peft.utils.other.get_pattern_key."""
+    return rf"(.*\.)?({pattern})$"
+
+
+def _with_metadata(source: Path, scaling: Scaling, metadata: Mapping[str, str]) -> Scaling:
     """What diffusers' own metadata says of the scale, where nothing else did."""
     if scaling != Scaling() or "lora_adapter_metadata" not in metadata:
         return scaling
     try:
         found = json.loads(metadata["lora_adapter_metadata"])
-        found = {key.removeprefix("transformer."): value for key, value in found.items()}
+        if isinstance(found, dict):
+            found = {key.removeprefix("transformer."): value for key, value in found.items()}
         return scaling_of(found)
-    except (ValueError, AttributeError, TypeError, RecursionError):
-        return scaling
+    except (ValueError, RecursionError) as error:
+        raise StoreError(
+            f"{source} cannot be scaled: the lora_adapter_metadata in its header is not usable "
+            f"({error}). Save it again with the tool that made it."
+        ) from error
 
 
-def scaling_of(settings: Mapping[str, Any]) -> Scaling:
-    """The scale in PEFT's settings of an adapter. Raises TypeError and ValueError."""
+def scaling_of(settings: object) -> Scaling:
+    """The scale in PEFT's settings of an adapter. Raises ValueError, which says what is wrong."""
+    if not isinstance(settings, dict):
+        raise ValueError("it is no JSON object")
     alpha = settings.get("lora_alpha")
-    pattern = settings.get("alpha_pattern") or {}
+    patterns = settings.get("alpha_pattern") or {}
+    if not isinstance(patterns, dict):
+        raise ValueError("alpha_pattern is no JSON object")
+    for pattern in patterns:
+        try:
+            re.compile(_whole_or_end(pattern))
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ValueError(f"alpha_pattern has {pattern!r:.60}, no regular expression") from error
     return Scaling(
-        None if alpha is None else float(alpha),
-        {str(module): float(value) for module, value in pattern.items()},
+        None if alpha is None else _number("lora_alpha", alpha),
+        {key: _number(f"alpha_pattern of {key}", value) for key, value in patterns.items()},
         bool(settings.get("use_rslora", False)),
     )
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{name} is {value!r:.60}, no finite number")
+    return number
 
 
 def _unknown_layer(
@@ -305,17 +345,21 @@ def _write(
     }
     metadata = {f"transformer.{key}": value for key, value in settings.items()}
     rows = {key: np.ascontiguousarray(array) for key, (array, _, _) in matrices.items()}
-    serialize_file(
-        {
-            key: TensorSpec(
-                dtype=_DTYPES[info.dtype],
-                shape=shape,
-                data_ptr=rows[key].ctypes.data,
-                data_len=rows[key].nbytes,
-            )
-            for key, (_, info, shape) in sorted(matrices.items())
-        },
-        target,
-        # one key alone: of several the library changes the order, and so the hash, as it likes
-        {"lora_adapter_metadata": json.dumps(metadata, sort_keys=True)},
-    )
+    specs = {
+        key: TensorSpec(
+            dtype=_DTYPES[info.dtype],
+            shape=shape,
+            data_ptr=rows[key].ctypes.data,
+            data_len=rows[key].nbytes,
+        )
+        for key, (_, info, shape) in sorted(matrices.items())
+    }
+    # one key alone: of several the library changes the order, and so the hash, as it likes
+    about = {"lora_adapter_metadata": json.dumps(metadata, sort_keys=True)}
+    try:
+        serialize_file(specs, target, about)
+    except (OSError, SafetensorError) as error:
+        raise StoreError(
+            f"{target} cannot be written ({error}). Make room, or set BENTOML_HOME to a folder on "
+            "a larger disk."
+        ) from error

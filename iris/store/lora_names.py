@@ -20,7 +20,14 @@ _DOTTED_PREFIXES = (
     "unet.",
     "model.",
 )
-_FLAT_PREFIXES = ("lora_unet_", "lora_transformer_", "lycoris_unet_", "lycoris_", "lora_")
+_FLAT_PREFIXES = (
+    "lora_unet_",
+    "lora_transformer_",
+    "lycoris_unet_",
+    "lycoris_transformer_",
+    "lycoris_",
+    "lora_",
+)
 _DOUBLE = {
     "attn.to_out.0": "img_attn.proj",
     "attn.to_add_out": "txt_attn.proj",
@@ -86,9 +93,10 @@ class LayerNames:
             name = "tran" + name
         if name in self._dotted:
             return self._dotted[name]
-        for prefix in _FLAT_PREFIXES:
-            if name.startswith(prefix):
-                return self._flat.get(name.removeprefix(prefix))
+        for prefix in _FLAT_PREFIXES:  # lora_transformer_blocks_0 stands behind lora_ alone
+            flat = name.removeprefix(prefix)
+            if flat != name and flat in self._flat:
+                return self._flat[flat]
         return None
 
     def _add_fused(self, module: str) -> None:

@@ -10,9 +10,9 @@ from typing import Literal, NamedTuple
 from iris.errors import StoreError
 from iris.store import bento
 from iris.store.bento import StoredModel
-from iris.store.digest import folder_sha256, list_files
+from iris.store.digest import folder_sha256, list_files, no_folder
 from iris.store.lora import check_lora, lora_file
-from iris.store.registry import Entry, Registry
+from iris.store.registry import Entry, Registry, StyleEntry
 from iris.store.tensors import TensorInfo, read_header, read_headers
 
 # Up to this size a model is hashed whole at every start; above it only by `iris models verify`.
@@ -130,7 +130,19 @@ def entry_status(entry: Entry) -> EntryStatus:
     """Whether the model is stored; never raises for what is wrong with it."""
     try:
         if bento.find(entry.tag) is None:
-            return EntryStatus(entry, "missing", "run `iris models import`")
+            return EntryStatus(entry, "missing", remedy(entry))
         return EntryStatus(entry, "stored", str(_verified(entry, 0, lambda line: None).path))
     except StoreError as error:
         return EntryStatus(entry, "unusable", error.message)
+
+
+def remedy(entry: Entry) -> str:
+    """What brings back a model that is not in the store, or does without it."""
+    if not no_folder(entry.source):
+        return "run `iris models import`"
+    # what was added has no other source than the store itself
+    if entry.source.parts[-2:] != tuple(entry.tag.split(":")):
+        return f"put the model's files into {entry.source} and run `iris models import`"
+    if isinstance(entry, StyleEntry):
+        return f"add the style again, or run `iris styles remove {entry.name}`"
+    return "pull or import the model again, or set IRIS_MODEL to another"

@@ -17,11 +17,12 @@ from iris.store.importer import Progress, ensure_registered, import_entry
 from iris.store.lora import WEIGHTS_FILE
 from iris.store.lora_convert import Scaling, convert, scaling_of
 from iris.store.registry import MAX_STRENGTH, Registry, StyleEntry, is_trigger
-from iris.store.resolver import check_base
+from iris.store.resolver import check_base, resolve
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _PEFT_WEIGHTS, _PEFT_SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 _MAX_SETTINGS_BYTES = 1 << 20
+_BLOCKS = ("transformer_blocks.", "single_transformer_blocks.")  # see iris.training.adapter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,7 @@ def add_style(
         if base is None:
             raise StoreError(f"{registry.base.tag} is not in the Bento model store.")
     file, scaling = _source(source)
-    folder = Path(tempfile.mkdtemp(prefix="iris-style-", dir=bento.staging_home()))
+    folder = _new_folder()
     try:
         found = convert(file, folder / WEIGHTS_FILE, check_base(base.path), scaling)
         entry = StyleEntry(
@@ -96,6 +97,26 @@ def add_style(
         return stored
     finally:
         shutil.rmtree(folder)
+
+
+def check_alike(on: Registry, served: Registry) -> None:
+    """Whether a style that is learnt on the one's base will fit the other's. Both are stored.
+
+    Raises:
+        StoreError: names a layer that it would change and that is not the same in both.
+    """
+    there, here = (check_base(resolve(registry).base_path) for registry in (on, served))
+    for name, info in there.items():
+        if not name.startswith(_BLOCKS) or len(info.shape) != 2:
+            continue
+        found = here[name].shape if name in here else ()
+        if found != info.shape:
+            shapes = [" x ".join(map(str, shape)) or "missing" for shape in (info.shape, found)]
+            raise StoreError(
+                f"A style learnt on {on.base.tag} would not fit {served.base.tag}, which is "
+                f"served: {name} is {shapes[0]} there and {shapes[1]} here. Train on a base of the "
+                "same shape with --on, or serve that one with IRIS_MODEL."
+            )
 
 
 def remove_style(name: str, registry: Registry, home: Path) -> None:
@@ -140,13 +161,44 @@ def _model_name(name: str) -> str:
     return f"epithre-iris-lora-{name}"
 
 
+def _new_folder() -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix="iris-style-", dir=bento.staging_home()))
+    except OSError as error:
+        raise StoreError(
+            f"{bento.store_path().parent} cannot be written ({error.strerror}). Set BENTOML_HOME "
+            "to a folder that can be, and add the style again."
+        ) from error
+
+
+def is_there(source: Path) -> bool:
+    """Raises StoreError where that cannot be told."""
+    try:
+        source.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise _unreadable(source, error) from error
+    return True
+
+
+def _unreadable(source: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"{source} cannot be read ({error.strerror}). Name a safetensors file, or a folder with "
+        "one, that you may read."
+    )
+
+
 def _source(source: Path) -> tuple[Path, Scaling]:
     """The file with the weights, and what is said beside it of their scale."""
-    if not source.exists():
+    if not is_there(source):
         raise StoreError(f"{source} is not there. Name a safetensors file, or a folder with one.")
     if not source.is_dir():
         return source, _scaling_beside(source)
-    found = sorted(source.glob("*.safetensors"))
+    try:
+        found = sorted(file for file in source.iterdir() if file.match("*.safetensors"))
+    except OSError as error:
+        raise _unreadable(source, error) from error
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "no safetensors file"
         raise StoreError(f"{source} holds {names}. Name the one file that is the style.")
@@ -159,10 +211,10 @@ def _scaling_beside(file: Path) -> Scaling:
         return Scaling()
     try:
         if settings.stat().st_size > _MAX_SETTINGS_BYTES:
-            raise ValueError("too large")
+            raise ValueError("it is too large")
         return scaling_of(json.loads(settings.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(
-            f"{settings} cannot be read as PEFT's settings, which say what the style is scaled by. "
-            "Fetch it again, or take the weights alone to another folder."
+            f"{settings} cannot be read as PEFT's settings, which say what the style is scaled by "
+            f"({error}). Fetch it again, or take the weights alone to another folder."
         ) from error

@@ -9,6 +9,7 @@ import torch
 from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -59,16 +60,19 @@ def read(model: Flux2Transformer2DModel, name: str, file: Path) -> None:
 
 
 def write(model: Flux2Transformer2DModel, name: str, targets: list[str], out: Path) -> Path:
-    """Save the adapter as diffusers does, in bfloat16; returns the file."""
+    """Save the adapter as diffusers does, in bfloat16; returns the file. Raises StoreError."""
     metadata = model.peft_config[name].to_dict()
     metadata["target_modules"] = targets  # peft keeps a set, whose order changes from run to run
-    out.mkdir(parents=True, exist_ok=True)
-    Flux2KleinPipeline.save_lora_weights(
-        save_directory=out,
-        transformer_lora_layers={
-            key: value.to(torch.bfloat16).contiguous()
-            for key, value in state_of(model, name).items()
-        },
-        transformer_lora_adapter_metadata=metadata,
-    )
+    layers = {
+        key: value.to(torch.bfloat16).contiguous() for key, value in state_of(model, name).items()
+    }
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        Flux2KleinPipeline.save_lora_weights(
+            save_directory=out,
+            transformer_lora_layers=layers,
+            transformer_lora_adapter_metadata=metadata,
+        )
+    except (OSError, SafetensorError) as error:
+        raise StoreError(f"{out / FILE} cannot be written ({error}). Make room there.") from error
     return out / FILE

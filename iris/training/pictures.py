@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from iris.errors import StoreError
+from iris.images.fit import Exact, Within, fitted_size
+from iris.images.header import MAX_SIDE_PX, Unusable, undecodable
+from iris.images.prescan import prescan, sniff
+from iris.images.raster import render
 from iris.jobs import Pixels
 
 KINDS = (".png", ".jpg", ".jpeg", ".webp")
@@ -33,9 +36,13 @@ def find_examples(folder: Path, captions: Path | None, trigger: str) -> list[Exa
     Raises:
         StoreError: there is no picture, a caption is missing, or a file cannot be read.
     """
-    if not folder.is_dir():
-        raise StoreError(f"{folder} is not a folder. Name the one with the pictures.")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in KINDS)
+    try:
+        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in KINDS)
+    except OSError as error:
+        raise StoreError(
+            f"{folder} is not a folder that can be read ({error.strerror}). Name the one with the "
+            "pictures."
+        ) from error
     if not files:
         raise StoreError(f"{folder} holds no picture ({', '.join(KINDS)}).")
     said = {} if captions is None else _read(captions)
@@ -56,36 +63,71 @@ def find_examples(folder: Path, captions: Path | None, trigger: str) -> list[Exa
 
 
 def read_pixels(file: Path, side_px: int, multiple_px: int) -> Pixels:
-    """The picture upright, with the area of a square of side_px at most, sides cut to a multiple.
+    """The picture as the service reads one: upright, in sRGB, what is transparent on white.
+
+    It has the area of a square of side_px at most, and its sides are cut to a multiple.
 
     Raises:
         StoreError: it cannot be read, or is smaller than one multiple.
     """
     try:
-        with Image.open(file) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise StoreError(f"{file} cannot be read as a picture ({type(error).__name__}).") from error
-    scale = min(1.0, side_px / math.sqrt(image.width * image.height))
-    width, height = (int(side * scale) // multiple_px * multiple_px for side in image.size)
-    if not width or not height:
-        raise StoreError(f"{file} is {image.width}x{image.height} px: too small to learn from.")
-    fitted = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
-    return Pixels(width, height, fitted.tobytes())
+        data = file.read_bytes()
+    except OSError as error:
+        raise StoreError(
+            f"{file} cannot be read ({error.strerror}). Let this user read it, or take it away."
+        ) from error
+    try:
+        header = prescan(data)
+        whole = header.upright_px
+        width, height = _fitted(whole, side_px, multiple_px)
+        # the smallest that covers it, so that nothing is squeezed
+        scale = max(width / whole[0], height / whole[1])
+        covering = (max(width, round(whole[0] * scale)), max(height, round(whole[1] * scale)))
+        pixels = render(header, Exact(*covering))
+    except Unusable as error:
+        raise StoreError(f"{file} {error.reason}") from error
+    except Exception as error:  # decoders raise anything at data they cannot read
+        raise StoreError(f"{file} {undecodable(sniff(data)).reason}") from error
+    left, top = (covering[0] - width) // 2, (covering[1] - height) // 2
+    image = Image.frombytes("RGB", covering, pixels.rgb)
+    cut = image.crop((left, top, left + width, top + height))
+    return Pixels(width, height, cut.tobytes())
+
+
+def _fitted(whole: tuple[int, int], side_px: int, multiple_px: int) -> tuple[int, int]:
+    """The size of a picture as it is learnt. Raises Unusable."""
+    try:
+        return fitted_size(*whole, Within(MAX_SIDE_PX, side_px**2, multiple_px))
+    except Unusable:
+        if min(whole) < multiple_px:
+            raise
+        raise Unusable(
+            f"is {whole[0]}x{whole[1]} px, too long for --size {side_px}. Crop it, or give a "
+            "larger --size."
+        ) from None
 
 
 def _beside(file: Path) -> str:
-    text = file.with_suffix(".txt")
-    return text.read_text(encoding="utf-8").strip() if text.is_file() else ""
+    return _text(file.with_suffix(".txt"), absent="").strip()
+
+
+def _text(path: Path, *, absent: str | None = None) -> str:
+    """absent: what a file that is not there says; left out, there must be one."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        if absent is not None and isinstance(error, FileNotFoundError):
+            return absent
+        raise StoreError(
+            f"{path} cannot be read ({error.strerror}). It is to hold what is said of the pictures."
+        ) from error
+    except ValueError as error:
+        raise StoreError(f"{path} is no text in UTF-8. Save it as such.") from error
 
 
 def _read(path: Path) -> dict[str, str]:
     found = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read as UTF-8 text.") from error
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         try:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from iris.engine.loader import (
     quieten,
     use_threads,
 )
-from iris.errors import ConfigError
+from iris.errors import ConfigError, StoreError
 from iris.fit import Fit
 from iris.training import adapter
 from iris.training.lesson import Lesson, loss_of, prepare
@@ -30,6 +31,7 @@ from iris.training.pictures import find_examples
 from iris.training.samples import sample_grid, sampler, save
 
 _STATE = "state.pt"
+_SAVE_EVERY = 250  # steps, whatever is sampled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,19 +76,33 @@ def train(
     base: the model's folder.
 
     Raises:
-        ConfigError: the run in `folder` was begun with another recipe.
-        StoreError: a picture or the model cannot be read.
+        ConfigError: the run in `folder` was begun with another recipe, there is no such device, or
+            the recipe's size is below what the model can learn.
+        StoreError: a picture or the model cannot be read, or `folder` cannot be written.
     """
     quieten()
     use_threads(threads or len(os.sched_getaffinity(0)))
-    folder.mkdir(parents=True, exist_ok=True)
-    _same_recipe(recipe, folder)
     place = choose_device(device)
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"IRIS_DEVICE={device}, and torch finds no GPU that it can use. Set IRIS_DEVICE=cpu, "
+            "or install a torch for this GPU."
+        )
+    examples = find_examples(recipe.images, recipe.captions, recipe.trigger)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritten(folder, error) from error
+    _same_recipe(recipe, folder)
     # Gradients of small adapters drown in the rounding of bfloat16 on a CPU.
     precision = torch.float32 if place.type == "cpu" else choose_dtype(dtype, place)
     say(f"loading {recipe.base}")
     components = load_components(base, place, precision, Fit(text_encoder=_text_fit(place)))
-    examples = find_examples(recipe.images, recipe.captions, recipe.trigger)
+    if recipe.side_px < components.pixels_per_token:
+        raise ConfigError(
+            f"--size {recipe.side_px} must be at least {components.pixels_per_token}: the model "
+            "paints in squares of so many pixels."
+        )
     say(f"encoding {len(examples)} pictures")
     lessons, prompts = prepare(examples, components, recipe.side_px)
     components = dataclasses.replace(components, text_encoder=None)  # its memory is needed
@@ -125,13 +141,22 @@ class _Run:
             self._trained, recipe.rate, betas=(0.9, 0.99), weight_decay=0.0
         )
         self._steps = 0
+        self._is_whole = True  # False while the optimiser has taken half a step
         self._sampler = sampler(components)
         self._load()
 
     def go_on(self) -> None:
         """Take the steps that are left."""
+        try:
+            self._take_steps()
+        except KeyboardInterrupt:
+            if self._is_whole:
+                self._save()
+            raise
+
+    def _take_steps(self) -> None:
         recipe, average = self._recipe, 0.0
-        first = self._steps
+        first, every = self._steps, recipe.sample_every
         bar = tqdm(total=recipe.steps, initial=first, unit="step", desc="training", mininterval=1.0)
         with bar:
             while self._steps < recipe.steps:
@@ -139,16 +164,19 @@ class _Run:
                 average += (loss - average) / min(50, self._steps - first)
                 bar.update()
                 bar.set_postfix(loss=f"{average:.4f}", refresh=False)
-                every = recipe.sample_every
-                if (every and self._steps % every == 0) or self._steps == recipe.steps:
+                is_last = self._steps == recipe.steps
+                is_shown = every > 0 and (is_last or self._steps % every == 0)
+                if is_last or is_shown or self._steps % _SAVE_EVERY == 0:
                     self._save()
-                    if every:
-                        self._sample()
+                if is_shown:
+                    self._sample()
 
     def _step(self) -> float:
         """One step of the optimiser. What is drawn depends on its number and the seed alone."""
         recipe = self._recipe
-        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + self._steps)
+        generator = torch.Generator().manual_seed(
+            (recipe.seed * 1_000_003 + self._steps) % 2**64  # as many as torch takes
+        )
         left = recipe.steps - self._steps
         warm = min(1.0, (self._steps + 1) / max(1, recipe.steps // 20))
         cool = min(1.0, left / max(1, recipe.steps // 5))
@@ -167,9 +195,11 @@ class _Run:
             (loss / recipe.batch).backward()  # type: ignore[no-untyped-call]
             total += loss.item() / recipe.batch
         nn.utils.clip_grad_norm_(self._trained, 1.0)
+        self._is_whole = False
         self._optimiser.step()
         self._optimiser.zero_grad()
         self._steps += 1
+        self._is_whole = True
         return total
 
     def _sample(self) -> None:
@@ -190,30 +220,70 @@ class _Run:
             "optimiser": self._optimiser.state_dict(),
             "steps": self._steps,
         }
-        partial = self._folder / f"{_STATE}.partial"
-        torch.save(state, partial)
-        partial.rename(self._folder / _STATE)
+        with _whole(self._folder / _STATE) as file:
+            torch.save(state, file)
 
     def _load(self) -> None:
         path = self._folder / _STATE
-        if path.exists():
+        if not path.exists():
+            return
+        try:
             state = torch.load(path, weights_only=True, map_location="cpu")
-            adapter.take(self._model, self.name, state["adapter"])
-            self._optimiser.load_state_dict(state["optimiser"])
-            self._steps = state["steps"]
+            tensors, optimiser, steps = state["adapter"], state["optimiser"], int(state["steps"])
+        except Exception as error:  # of torch, of pickle, of the disk
+            raise StoreError(
+                f"{path} cannot be read as the state of a training ({type(error).__name__}). "
+                "Delete it to begin anew, or put a copy of it there."
+            ) from error
+        adapter.take(self._model, self.name, tensors)
+        self._optimiser.load_state_dict(optimiser)
+        self._steps = steps
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` once it is written and on the disk, or never.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's own of a full disk is the latter
+        raise _unwritten(path, error) from error
+
+
+def _unwritten(path: Path, error: Exception) -> StoreError:
+    why = getattr(error, "strerror", None) or type(error).__name__
+    return StoreError(
+        f"{path} cannot be written ({why}). Make room there, or set IRIS_HOME to a folder that can "
+        "be written, and start the training again: it goes on from what was saved last."
+    )
 
 
 def _same_recipe(recipe: Recipe, folder: Path) -> None:
     path = folder / "recipe.json"
     if path.exists() and (folder / _STATE).exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            before = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise StoreError(
+                f"{path} cannot be read, which says what the training was begun with. Delete it "
+                "and give the same options as then, or begin anew with --fresh."
+            ) from error
         for key, value in recipe.fixed().items():
             if before.get(key) != value:
                 raise ConfigError(
                     f"The training in {folder} was begun with {key}={before.get(key)!r}, not "
                     f"{value!r}. Give the same, or begin anew with --fresh."
                 )
-    path.write_text(json.dumps(recipe.fixed(), indent=2) + "\n", encoding="utf-8")
+    with _whole(path) as file:
+        file.write(f"{json.dumps(recipe.fixed(), indent=2)}\n".encode())
 
 
 def _text_fit(place: torch.device) -> str:

@@ -11,6 +11,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline
 from PIL import Image
 from torch import Tensor
 
+from iris.errors import StoreError
+
 STRENGTHS = (0.0, 0.6, 1.0)
 _MOST_PROMPTS = 4
 
@@ -63,5 +65,11 @@ def sampler(components: Any) -> Flux2KleinPipeline:
 
 
 def save(sheet: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    """Raises StoreError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(path)
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be written ({error.strerror}). Make room there, and start it again."
+        ) from error

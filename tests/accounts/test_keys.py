@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -212,6 +213,40 @@ def test_the_memory_is_bounded_and_holds_no_secret(database: Database) -> None:
     remembered = vars(ring)["_found"]
     assert set(remembered) == {hash_token(secret) for secret in secrets[-3:]}
     assert not any(secret in repr(vars(ring)) for secret in secrets)
+
+
+def test_a_database_that_does_not_answer_is_told_in_time_and_keeps_no_thread_of_others(
+    url: str,
+) -> None:
+    goes_on = threading.Event()
+
+    class Stuck(Database):
+        is_stuck = False
+
+        def read(self):  # type: ignore[no-untyped-def]
+            assert not self.is_stuck or goes_on.wait(10)
+            return super().read()
+
+    database = Stuck(url)
+    key, secret = create_key(database, "a", is_test=True)
+    ring = KeyRing(database, patience_s=0.2)
+
+    async def ask() -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        database.is_stuck = True
+        asking = (ring.authenticate(secret) for _ in range(6))
+        for answer in await asyncio.gather(*asking, return_exceptions=True):
+            assert isinstance(answer, BackendUnavailable)
+        async with asyncio.timeout(5):
+            await asyncio.to_thread(goes_on.set)
+        database.is_stuck = False
+        assert await ring.authenticate(secret) == key
+
+    try:
+        asyncio.run(ask())
+    finally:
+        goes_on.set()
+        database.close()
 
 
 def test_a_broken_database_is_not_a_bad_key(database: Database) -> None:

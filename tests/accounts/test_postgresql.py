@@ -6,16 +6,22 @@ import asyncio
 import multiprocessing
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
-from sqlalchemy.exc import InternalError
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import InternalError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from iris.accounts.db import Database
 from iris.accounts.first_key import ensure_first_key
+from iris.accounts.holds import Hold
 from iris.accounts.keys import KeyRing, create_key, list_keys, revoke_key
+from iris.accounts.ledger import Ledger
+from iris.accounts.migrate import migrate
 from iris.errors import BackendUnavailable, ConfigError, Unauthenticated
+from tests.accounts.books import Books
 from tests.accounts.conftest import new_database_url
 from tests.accounts.postgres import PASSWORD, Postgres
 
@@ -86,6 +92,99 @@ def test_a_read_sees_one_state_and_waits_for_no_writer(database: Database) -> No
 def test_a_read_cannot_write(database: Database) -> None:
     with database.read() as session, pytest.raises(InternalError, match="read-only"):
         session.execute(text("CREATE TABLE sneaked_in (x INTEGER)"))
+
+
+def test_a_writer_that_keeps_the_lock_is_waited_for_only_so_long(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iris.accounts.postgresql.LOCK_TIMEOUT_S", 0.5)
+    database = Database(url)
+    books = Books(database, money_idr=750)
+    ledger = Ledger(database, tmp_path)
+    with database.write():
+        with pytest.raises(OperationalError, match="lock timeout"), database.write():
+            pass
+        with pytest.raises(BackendUnavailable):
+            asyncio.run(ledger.reserve(books.key_id))
+    assert isinstance(asyncio.run(ledger.reserve(books.key_id)), Hold)
+    ledger.close()
+    database.close()
+
+
+def test_a_process_that_stands_still_inside_a_write_loses_it_and_the_others_go_on(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iris.accounts.postgresql.IDLE_TIMEOUT_S", 0.5)
+    database = Database(url)
+    made: list[str] = []
+
+    def go_on() -> None:
+        made.append(create_key(database, "shop", is_test=True)[0].name)
+
+    other = threading.Thread(target=go_on)
+
+    def stand_still() -> None:
+        with database.write() as session:
+            session.execute(text("CREATE TABLE half (x INTEGER)"))
+            other.start()
+            other.join()
+
+    with pytest.raises(SQLAlchemyError):
+        stand_still()
+    assert made == ["shop"]
+    with database.read() as session:
+        assert session.scalar(text("SELECT count(*) FROM pg_tables WHERE tablename='half'")) == 0
+    database.close()
+
+
+def test_a_write_is_limited_and_neither_a_read_nor_a_migration_is(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = ("statement_timeout", "idle_in_transaction_session_timeout")
+    seen: list[str] = []
+
+    def watched(connection: Connection) -> None:
+        seen.extend(str(connection.scalar(text(f"SHOW {name}"))) for name in limits)
+        migrate(connection)
+
+    monkeypatch.setattr("iris.accounts.db.migrate", watched)
+    database = Database(url)
+    assert seen == ["0", "0"]
+    for _ in range(10):  # more often than the driver takes to prepare what it runs
+        with database.write() as session:
+            assert [session.scalar(text(f"SHOW {name}")) for name in limits] == ["20s", "5s"]
+            assert session.scalar(text("SHOW lock_timeout")) == "10s"
+        with database.read() as session:
+            assert [session.scalar(text(f"SHOW {name}")) for name in limits] == ["0", "0"]
+            assert session.scalar(text("SHOW lock_timeout")) == "10s"
+    database.close()
+
+
+def test_a_host_that_is_gone_is_noticed_and_the_url_may_say_how_soon(url: str) -> None:
+    database = Database(f"{url}&connect_timeout=3")
+    with database._engine.connect() as connection:
+        raw = connection.connection.driver_connection
+        assert raw is not None
+        settings = raw.info.get_parameters()
+    assert settings["connect_timeout"] == "3"
+    assert settings["tcp_user_timeout"] == "10000"
+    assert settings["keepalives_idle"] == "5"
+    database.close()
+
+
+def test_a_connection_that_none_is_free_for_is_waited_for_only_so_long(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iris.accounts.postgresql.POOL_TIMEOUT_S", 0.2)
+    database = Database(url)
+    _, secret = create_key(database, "shop", is_test=True)
+    with ExitStack() as busy:
+        for _ in range(15):
+            busy.enter_context(database.read()).connection()
+        with pytest.raises(BackendUnavailable) as caught:
+            asyncio.run(KeyRing(database).authenticate(secret))
+        assert isinstance(caught.value.__cause__, PoolTimeout)
+    database.close()
 
 
 def _open(url: str, home: Path, results: object) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from iris.accounts.db import Database
@@ -20,6 +19,7 @@ from iris.accounts.recovery import recover
 from iris.accounts.till import RETRY_S, Till
 from iris.errors import BackendUnavailable, InvalidRequest
 from tests.accounts.books import DELIVERY, Books
+from tests.accounts.flaky import Flaky
 
 
 @pytest.fixture
@@ -103,17 +103,6 @@ def test_one_call_that_fails_undoes_itself_and_nothing_else(either: Database, ti
         assert session.scalar(text("SELECT count(*) FROM accounts WHERE name = 'gone'")) == 0
 
 
-class Flaky(Database):
-    """A database that can be away."""
-
-    is_away = False
-
-    def write(self):  # type: ignore[no-untyped-def]
-        if self.is_away:
-            raise OperationalError("BEGIN", {}, Exception("away"))
-        return super().write()
-
-
 def test_what_could_not_be_written_is_written_when_the_database_is_back(
     either_url: str, lease: Lease
 ) -> None:
@@ -147,21 +136,10 @@ def test_a_reservation_that_was_written_though_nobody_was_told_is_given_back(
     database = Flaky(either_url)
     books = Books(database, money_idr=750)
     till = Till(database, lease)
-    real = database.write
-
-    class AfterCommit:
-        def __enter__(self) -> Session:
-            self._write = real()
-            return self._write.__enter__()
-
-        def __exit__(self, *error: object) -> None:
-            self._write.__exit__(*error)
-            del database.write
-            raise OperationalError("COMMIT", {}, Exception("lost"))
-
-    database.write = AfterCommit  # type: ignore[assignment]
+    database.is_mute = True
     with pytest.raises(BackendUnavailable):
         till.post(Reserve(books.key_id)).result(20)
+    database.is_mute = False
     deadline = time.monotonic() + 10
     while books.balance() != (750, 0) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -193,6 +171,24 @@ def test_what_is_not_written_at_the_end_is_left_to_the_next_start(
     assert books.balance() == (0, 0)
     books.check()
     reopened.close()
+
+
+def test_what_is_due_while_the_last_is_written_is_written_too(
+    either: Database, lease: Lease
+) -> None:
+    till = Till(either, lease)
+    books = Books(either, money_idr=750)
+    go, _ = hold_up(till)
+    reserved = till.post(Reserve(books.key_id))
+    reserved.add_done_callback(lambda future: till.post(Void(future.result().id)))
+    closing = threading.Thread(target=till.close)
+    closing.start()
+    while till._orders.qsize() < 2:  # the reservation, and the end
+        time.sleep(0.01)
+    go.set()
+    closing.join()
+    assert books.balance() == (750, 0)
+    lease.close(is_settled=True)
 
 
 def test_after_the_end_nothing_new_begins(either: Database, lease: Lease) -> None:

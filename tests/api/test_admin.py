@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import event
 
 from iris.accounts.db import Database
 from iris.accounts.keys import KeyRing, create_key
@@ -126,6 +127,7 @@ def test_a_customers_key_is_no_admin_token_nor_the_other_way_round(office: Offic
         ("/accounts", {}, "name"),
         ("/accounts", {"name": ""}, "name"),
         ("/accounts", {"name": "a", "x": 1}, "x"),
+        ("/accounts", {"name": "a/b"}, "name"),
         ("/accounts/nobody/topup", {"amount_idr": 1}, "account"),
         ("/accounts/default/topup", {"amount_idr": "1"}, "amount_idr"),
         ("/accounts/default/topup", {"amount_idr": 0}, "amount_idr"),
@@ -150,6 +152,66 @@ def test_another_payment_with_the_same_reference_is_refused(office: Office) -> N
     other = {"amount_idr": 6, "reference": "R"}
     reply = office("POST", "/accounts/toko/topup", json=other)
     assert_envelope(reply, 400, "invalid_request", "reference")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "param"),
+    [
+        ("GET", "/accounts/a%00b", "account"),
+        ("POST", "/accounts/a%0Ab/suspend", "account"),
+        ("POST", "/keys/key_%00/revoke", "id"),
+        ("GET", "/ledger?account=a%00b", "account"),
+        ("GET", "/ledger/export?account=%00", "account"),
+    ],
+)
+def test_what_no_name_holds_is_refused_before_a_database_is_asked_for_it(
+    office: Office, method: str, path: str, param: str
+) -> None:
+    error = assert_envelope(office(method, path), 400, "invalid_request", param)
+    assert "printable" in error["message"]
+
+
+@pytest.mark.parametrize("last", ["0", "1001", "0000000019999", "00000000" + "9" * 25, "9" * 5_000])
+def test_no_more_rows_than_may_be_are_had_however_their_number_is_written(
+    office: Office, last: str
+) -> None:
+    assert_envelope(office("GET", f"/ledger?last={last}"), 400, "invalid_request", "last")
+
+
+def test_a_csv_is_not_grouped(office: Office) -> None:
+    office("POST", "/accounts", json={"name": "toko"})
+    reply = office("GET", "/accounts/toko/usage?format=csv&group_by=day")
+    assert_envelope(reply, 400, "invalid_request", "group_by")
+    assert office("GET", "/accounts/toko/usage?format=csv").status_code == 200
+
+
+def test_an_idempotency_key_is_refused_and_not_thought_to_work(office: Office) -> None:
+    office("POST", "/accounts", json={"name": "toko"})
+    header = {"Idempotency-Key": "pay"}
+    reply = office("POST", "/accounts/toko/topup", json={"amount_idr": 5}, headers=header)
+    error = assert_envelope(reply, 400, "invalid_request", "Idempotency-Key")
+    assert "`reference`" in error["message"]
+    shown = office("GET", "/accounts/toko", headers=header).json()
+    assert shown["live"]["available_idr"] == 0
+
+
+def test_while_the_database_cannot_be_written_nothing_is_booked_and_that_is_told(
+    office: Office,
+) -> None:
+    office("POST", "/accounts", json={"name": "toko"})
+    engine, is_full = office.database._engine, True
+
+    @event.listens_for(engine, "begin")
+    def _(connection: Any) -> None:
+        connection.exec_driver_sql(f"PRAGMA query_only = {is_full}")
+
+    payment = {"amount_idr": 5}
+    reply = office("POST", "/accounts/toko/topup", json=payment)
+    assert_envelope(reply, 503, "backend_unavailable")
+    is_full = False
+    assert office("GET", "/accounts/toko").json()["live"]["available_idr"] == 0
+    paid = office("POST", "/accounts/toko/topup", json=payment).json()
+    assert paid["live"]["available_idr"] == 5
 
 
 def test_without_a_token_there_is_no_admin_api(loop: Loop, tmp_path: Path) -> None:

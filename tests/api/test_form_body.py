@@ -280,3 +280,10 @@ def test_a_form_error_never_carries_the_parsers_own_words() -> None:
     with pytest.raises(InvalidRequest) as caught:
         parse_form(b"--b0undary\r\n(bad header: 1\r\n\r\n", b"b0undary")
     assert caught.value.message == "The body is not well-formed multipart/form-data."
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_text_named_like_the_files_is_refused_and_not_dropped(count: int, front: Front) -> None:
+    files = [("image[]", FILE)] * count
+    response = front.post("/v1/images/edits", data=SCALARS | {"images": "x"}, files=files)
+    assert_envelope(response, 400, "invalid_request", "images")

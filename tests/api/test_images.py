@@ -8,12 +8,15 @@ import math
 import socket
 import time
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
 from iris.api.app import create_app
+from iris.api.room import Room
+from iris.catalog import Catalog, Offer, Style
 from iris.errors import (
     BackendBusy,
     BackendFailure,
@@ -267,3 +270,75 @@ def test_the_megabytes_of_a_request_are_let_go_while_its_picture_waits(
         tracemalloc.stop()
     assert most_bytes > len(source)  # it was all here
     assert held_bytes < len(source) / 4
+
+
+def test_a_request_keeps_the_version_of_its_style_that_it_read_first(
+    loop: Loop, tmp_path: Path
+) -> None:
+    """A reload while its images are decoded changes nothing for it."""
+
+    def ink(version: str, strength: float, trigger: str) -> Catalog:
+        return Catalog("m", "1", "d", (Style("ink", version, "d", strength, trigger),))
+
+    settings = make_settings(tmp_path)
+    dispatcher = FakeDispatcher()
+    app: Any = None
+
+    class Reloading(Decoder):
+        async def size(self, *given: Any, **options: Any) -> tuple[int, int]:
+            await reloads()
+            return await super().size(*given, **options)
+
+        async def decode(self, *given: Any, **options: Any) -> Any:
+            await reloads()
+            return await super().decode(*given, **options)
+
+    async def reloads() -> None:
+        offer.catalog = ink("2", 0.9, "new")
+
+    offer = Offer(ink("1", 0.3, "old"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("iris.api.app.Offer", lambda _: offer)
+        app = create_app(
+            settings,
+            offer.catalog,
+            keys=FakeKeys(),
+            decoder=Reloading(settings),
+            dispatcher_source=lambda: dispatcher,
+        )
+    app.state.ledger = make_ledger(settings.home)
+    front = Front(app, loop)
+    try:
+        response = front.post(EDITS, json=edit(lora="ink", image=picture_base64()))
+        assert response.status_code == 200
+        (job,) = dispatcher.jobs
+        assert (job.lora_strength, job.prompt) == (0.3, "old, make it night")
+        assert offer.catalog.styles[0].version == "2"
+    finally:
+        front.close()
+
+
+def test_one_key_cannot_fill_the_room_of_all(
+    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iris.api.images.Room", lambda: Room(most=3_000, most_of_one=1_000))
+    settings = make_settings(tmp_path)
+    dispatcher = FakeDispatcher()
+    app = create_app(
+        settings,
+        make_catalog(),
+        keys=FakeKeys(),
+        decoder=Decoder(settings),
+        dispatcher_source=lambda: dispatcher,
+    )
+    app.state.ledger = make_ledger(settings.home)
+    front = Front(app, loop)
+    try:
+        long = generation(user="u" * 200, prompt="a red fox" + " " * 1_000)
+        response = front.post(GENERATIONS, json=long)
+        assert_envelope(response, 429, "concurrency_exceeded")
+        assert response.headers["retry-after"] == "1"
+        for _ in range(5):  # each gives back what it took
+            assert front.post(GENERATIONS, json=generation(user="u" * 200)).status_code == 200
+    finally:
+        front.close()

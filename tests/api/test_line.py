@@ -32,14 +32,14 @@ class Connection:
 
 
 @contextlib.asynccontextmanager
-async def connection():
+async def connection(patience_s=10.0):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         theirs = socket.create_connection(listener.getsockname(), timeout=10)
         ours, _ = listener.accept()
     with theirs, ours.dup() as raw:
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
-        yield Connection(Line(transport), raw, theirs)
+        yield Connection(Line(transport, patience_s), raw, theirs)
         transport.abort()
         await asyncio.sleep(0)
 
@@ -116,5 +116,27 @@ def test_a_broken_line_is_waited_for_no_longer():
             await asyncio.sleep(0.05)  # the loop is told
             with pytest.raises(ConnectionError):
                 c.line.let_go(lambda file, byte: None)
+
+    asyncio.run(work())
+
+
+def test_a_client_that_takes_nothing_is_hung_up_on():
+    async def work():
+        async with connection(patience_s=0.3) as c:
+            c.fill()
+            await asyncio.wait_for(c.line.until_it_takes_more(), 10)
+            assert c.line.is_closing()
+
+    asyncio.run(work())
+
+
+def test_a_line_that_this_side_hangs_up_on_is_waited_for_no_longer():
+    async def work():
+        async with connection() as c:
+            c.fill()
+            waiting = asyncio.create_task(c.line.until_it_takes_more())
+            await asyncio.sleep(0.05)
+            c.line.abort()
+            await asyncio.wait_for(waiting, 10)
 
     asyncio.run(work())

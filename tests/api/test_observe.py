@@ -9,6 +9,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from iris.api.metrics import Metrics
 from iris.api.observe import MAX_HEADER_BYTES, Observed
+from iris.api.requests import Requests
 from tests.api.fakes import FakeDispatcher, Front, assert_envelope, assert_refused, generation
 
 
@@ -47,7 +48,7 @@ async def exchange(app: Any, scope: dict[str, Any]) -> list[Message]:
         "http_version": "1.1",
         "headers": [],
     } | scope
-    await Observed(app, Metrics())(whole, receive, send)
+    await Observed(app, Metrics(), Requests())(whole, receive, send)
     return sent
 
 
@@ -183,7 +184,7 @@ def test_a_client_that_only_writes_still_gets_its_answer(front: Front) -> None:
 
     scope = {"type": "http", "method": "POST", "path": "/", "http_version": "1.1"}
     scope["headers"] = [(b"content-length", b"99999999")]
-    asyncio.run(Observed(refuse, Metrics())(scope, receive, send))
+    asyncio.run(Observed(refuse, Metrics(), Requests())(scope, receive, send))
     assert [message["rest"] for message in sent] == [5, 5, 0]
     assert sent[1]["body"] == b"too large"
     assert sent[1]["more_body"]

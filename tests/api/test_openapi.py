@@ -119,3 +119,14 @@ def test_null_is_in_the_schema_exactly_where_it_is_taken() -> None:
                 assert "const" not in schema
         own = NULLABLE & schemas[name]["properties"].keys()
         assert takes_null == (set() if name == "ImageEditForm" else own)
+
+
+def test_a_model_that_is_not_there_has_its_own_code(front: Front, spec: dict[str, Any]) -> None:
+    described = spec["paths"]["/v1/models/{model}"]["get"]["responses"]["404"]["description"]
+    assert front.get("/v1/models/other").json()["error"]["code"] in described
+
+
+def test_a_field_of_one_value_says_which(spec: dict[str, Any]) -> None:
+    schemas = spec["components"]["schemas"]
+    assert schemas["ImageGeneration"]["properties"]["stream"]["enum"] == [False, None]
+    assert schemas["ImageEditForm"]["properties"]["stream"]["const"] is False

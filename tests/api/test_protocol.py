@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import queue
 import socket
 import threading
 import time
@@ -10,7 +11,7 @@ import time
 import pytest
 import uvicorn
 
-from iris.api.protocol import BoundedH11Protocol
+from iris.api.protocol import BoundedH11Protocol, was_handed_over
 
 HEADER_TIMEOUT_S = 1.0
 
@@ -141,3 +142,71 @@ def test_a_broken_body_after_the_request_began_ends_the_connection(port):
     with connect(port) as sock:
         sock.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n")
         assert b"200 OK" not in read_all(sock)
+
+
+LARGE = b"x" * (16 << 20)  # more than the system takes for a client that does not read
+
+
+async def large_app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": LARGE})
+    ENDED.put(await was_handed_over(scope))
+
+
+ENDED = queue.SimpleQueue()  # whether each answer of `large_app` was handed over
+
+
+class Impatient(BoundedH11Protocol):
+    taking_timeout_s = 1.0
+    last_words_s = 1.0
+
+
+class Ending(BoundedH11Protocol):
+    last_words_s = 0.5
+
+
+@contextlib.contextmanager
+def answering_at_length(protocol):
+    """A server of large answers; on the way out it is told to end, and has to."""
+    config = uvicorn.Config(large_app, port=0, http=protocol, lifespan="off", log_level="critical")
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # little is on its way
+            sock.settimeout(10)
+            sock.connect(listener.getsockname())
+            sock.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            try:
+                yield sock
+            finally:
+                server.should_exit = True
+                thread.join(20)
+            assert not thread.is_alive()
+
+
+def test_a_client_that_takes_nothing_of_its_answer_is_left():
+    with answering_at_length(Impatient) as sock:
+        assert ENDED.get(timeout=20) is False
+        assert len(read_all(sock)) < len(LARGE)
+
+
+def test_a_client_that_takes_its_answer_slowly_gets_all_of_it():
+    with answering_at_length(Impatient) as sock:
+        taken = 0
+        for _ in range(15):  # three times as long as one may take nothing
+            time.sleep(0.2)
+            for _ in range(8):
+                taken += len(sock.recv(65536))
+        sock.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert taken + len(read_all(sock)) > 2 * len(LARGE)
+        assert [ENDED.get(timeout=20) for _ in range(2)] == [True, True]
+
+
+def test_nobody_keeps_a_server_up_by_not_reading():
+    with answering_at_length(Ending) as sock:
+        assert sock.recv(1) == b"H"
+    assert ENDED.get(timeout=20) is False

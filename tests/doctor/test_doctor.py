@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +13,13 @@ import pytest
 from iris.accounts.db import Database
 from iris.accounts.state import state_of
 from iris.cli import main
-from iris.config import Settings
+from iris.config import DEFAULT_REGISTRY, Settings
 from iris.doctor.machine import look_at_machine
 from iris.doctor.models import look_at_models
 from iris.doctor.surroundings import look_around
 from iris.doctor.torch_facts import Gpu, TorchFacts, read_facts
-from iris.errors import ConfigError
+from iris.errors import ConfigError, StoreError
+from iris.store.registry import Registry, load_registry
 
 GIB = 1 << 30
 CPU = TorchFacts("2.13.0", None, "cpu", "float32", 5e10, ())
@@ -70,12 +73,90 @@ def test_speed_is_told_from_what_was_measured(settings: Settings) -> None:
 def test_an_address_that_is_taken_is_told(settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        found = {f.subject: f for f in look_around(settings, "127.0.0.1", port)}
+        found = {f.subject: f for f in look_around(settings, f"127.0.0.1:{port}")}
     assert found["port"].level == "note"
+    assert "(Address already in use)" in found["port"].found
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "99999", "-1", "\N{ARABIC-INDIC DIGIT THREE}"])
+def test_a_port_that_is_none_is_told(port: str, settings: Settings) -> None:
+    found = {f.subject: f for f in look_around(settings, f"127.0.0.1:{port}")}
+    assert found["port"].level == "stop"
+    assert "PORT" in found["port"].advice
+
+
+def test_a_port_that_is_none_ends_the_command_with_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("iris.doctor.torch_facts.ask_torch", lambda device: CPU)
+    monkeypatch.setenv("IRIS_HOME", str(settings.home))
+    monkeypatch.setenv("PORT", "abc")
+    assert main(["doctor"]) == 1
+    assert "[STOP] port: 127.0.0.1:abc is no address" in capsys.readouterr().out
+
+
+def test_a_host_that_nobody_knows_is_told_as_such(settings: Settings) -> None:
+    found = {f.subject: f for f in look_around(settings, "a..b:3001")}
+    assert found["port"].found == "a..b:3001 cannot be had (Name or service not known)"
+
+
+def test_a_home_that_may_not_be_read_is_told(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(url: str) -> str:
+        raise PermissionError(13, "Permission denied", "/root/iris.db")
+
+    monkeypatch.setattr("iris.doctor.surroundings.state_of", locked)
+    monkeypatch.setattr(Path, "exists", locked)
+    found = {f.subject: f for f in look_around(settings, "127.0.0.1:0")}
+    assert found["database"].level == "stop"
+    assert found["database"].found == "/root/iris.db cannot be read (Permission denied)"
+
+
+def test_a_store_that_cannot_be_made_is_told(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none() -> Path:
+        raise StoreError("The Bento model store cannot be made.")
+
+    monkeypatch.setattr("iris.store.bento.store_path", none)
+    found = [*look_at_models(settings, CPU), *look_around(settings, "127.0.0.1:0")]
+    stops = {finding.subject for finding in found if finding.level == "stop"}
+    assert {"iris-mini", "model store"} < stops
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("vae/config.json", None, "has no vae/config.json"),
+        ("vae/config.json", "{", "vae/config.json cannot be read"),
+        ("vae/config.json", "{}", "lacks what is needed"),
+        ("iris.json", '{"max_sequence_length": "many"}', "lacks what is needed"),
+        ("tokenizer/tokenizer.json", None, "has neither tokenizer/tokenizer.json nor"),
+    ],
+)
+def test_a_model_without_what_is_read_of_it_stops(
+    name: str,
+    content: str | None,
+    says: str,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base = load_registry(DEFAULT_REGISTRY).base
+    source = shutil.copytree(base.source, tmp_path / "weights")
+    (source / name).unlink()
+    if content is not None:
+        (source / name).write_text(content)
+    broken = Registry(Path("r"), replace(base, tag="broken:1", source=source), ())
+    monkeypatch.setattr("iris.doctor.models.served_registry", lambda settings: broken)
+    found = list(look_at_models(settings, CPU))
+    assert found[-1].level == "stop"
+    assert says in found[-1].found
 
 
 def test_looking_makes_no_database(settings: Settings) -> None:
-    found = {f.subject: f for f in look_around(settings, "127.0.0.1", 0)}
+    found = {f.subject: f for f in look_around(settings, "127.0.0.1:0")}
     assert "is made at the first start" in found["database"].found
     assert not settings.home.exists()
 

@@ -1,3 +1,5 @@
+import random
+
 import pytest
 
 from iris.engine.cost import CostModel, Line, Pace
@@ -30,13 +32,57 @@ def test_predictions_follow_a_machine_that_became_slower():
 
 def test_one_outlier_moves_a_prediction_by_a_tenth_of_its_excess():
     line = Line(fixed_s=0.0, per_unit_s=0.001)
-    line.observe(1000, 11.0)
-    assert line.predict_s(1000) == pytest.approx(2.0)
+    line.observe(1000, 3.0)
+    assert line.predict_s(1000) == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize("seconds", [12.0, 1e6])
+def test_what_was_held_up_for_long_moves_a_prediction_by_three_tenths_at_most(seconds):
+    line = Line(fixed_s=0.0, per_unit_s=0.001)
+    line.observe(10, seconds)
+    assert line.predict_s(10) == pytest.approx(0.013)
+
+
+@pytest.mark.parametrize(("fixed_s", "per_unit_s"), [(0.05, 0.0), (0.0, 0.0003), (0.03, 0.0001)])
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_large_and_small_work_turn_a_line_that_was_laid_wrongly(fixed_s, per_unit_s, noise):
+    """What is fixed of a pass decides how many pictures share it, so it has to be right."""
+    line = Line(fixed_s=fixed_s, per_unit_s=per_unit_s)
+    chance = random.Random(0)
+    for _ in range(1000):
+        tokens = chance.choice((200, 500, 1000))
+        line.observe(tokens, (0.01 + 0.0001 * tokens) * (1 + chance.uniform(-noise, noise)))
+    for tokens in (200, 500, 1000):
+        assert line.predict_s(tokens) == pytest.approx(0.01 + 0.0001 * tokens, rel=0.1)
+    assert line.fixed_s / line.per_unit_s == pytest.approx(100, rel=0.4)
+
+
+def test_work_of_one_size_turns_no_line():
+    line = Line(fixed_s=0.01, per_unit_s=0.0001)
+    for _ in range(1000):
+        line.observe(300, 0.12)
+    assert line.fixed_s / line.per_unit_s == pytest.approx(100)
+
+
+@pytest.mark.parametrize("points", [[(100, 0.4), (300, 0.2)], [(100, 0.01), (300, 0.9)]])
+def test_a_part_of_the_work_always_grows_with_its_size(points):
+    line = Line()
+    line.calibrate(points)
+    assert line.per_unit_s > 0
+    assert line.predict_s(600) > line.predict_s(300) > 0
 
 
 def test_a_picture_costs_its_passes_and_its_decode():
     cost = CostModel(encode=Line(), step=Line(per_unit_s=0.001), decode=Line(per_unit_s=1e-6))
     assert cost.picture_s(tokens=100, passes=2, steps_left=4, pixels=500_000) == pytest.approx(1.3)
+
+
+def test_a_prompt_costs_its_encoding_whether_there_are_images_or_not():
+    cost = CostModel(encode=Line(0.5, 1e-6), step=Line(), decode=Line(per_unit_s=1e-6))
+    parts = {"tokens": 100, "passes": 1, "steps_left": 0, "pixels": 0}
+    assert cost.picture_s(**parts) == 0.0
+    assert cost.picture_s(**parts, image_pixels=0) == pytest.approx(0.5)
+    assert cost.picture_s(**parts, image_pixels=500_000) == pytest.approx(1.0)
 
 
 def test_the_pace_is_what_the_clock_says_of_predicted_work():

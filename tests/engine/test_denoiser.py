@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from iris.engine.denoiser import Denoiser, to_pixels
+from iris.engine.flow import euler_step
 from iris.engine.loader import load_components
 from iris.engine.lora import install_styles
 from iris.engine.transformer import PackedTransformer
@@ -76,3 +77,24 @@ def test_pixels_are_rounded_to_the_nearest_level_row_by_row():
     pixels = to_pixels(image)
     assert (pixels.width_px, pixels.height_px) == (2, 1)
     assert pixels.rgb == bytes([0, 128, 0, 255, 127, 1])
+
+
+def test_a_step_that_fails_at_one_row_has_moved_none(fine, monkeypatch):
+    """Who is repeated alone afterwards takes that step once."""
+    denoiser = Denoiser(*fine)
+    rows = a_conditioner(fine[0], denoiser).rows([a_job(seed=1), a_job(seed=2)])
+    before = [(row.step, row.latents.clone()) for row in rows]
+    taken = []
+
+    def short_of_memory(*given):
+        taken.append(given)
+        if len(taken) == 2:
+            raise torch.OutOfMemoryError
+        return euler_step(*given)
+
+    monkeypatch.setattr("iris.engine.denoiser.euler_step", short_of_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        denoiser.step(rows)
+    for row, (step, latents) in zip(rows, before, strict=True):
+        assert row.step == step
+        assert torch.equal(row.latents, latents)

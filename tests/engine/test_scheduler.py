@@ -219,6 +219,27 @@ def test_source_images_cost_their_encoding_until_they_are_encoded():
     assert scheduler.remaining_s() == pytest.approx(0.4)
 
 
+def test_a_machine_that_was_slow_for_a_while_is_tried_again():
+    """Nobody is let in who seems too long, and only who is let in shows how long that takes."""
+    scheduler = a_scheduler()
+    for _ in range(100):
+        scheduler.cost.step.observe(100, 1.0)  # ten times what it was
+    work = {"steps": 50, "deadline_at_s": 100.0}
+
+    def offer(name: str, now_s: float):
+        return scheduler.offer(some_work(name, **work | {"deadline_at_s": now_s + 20.0}), now_s)
+
+    assert offer("a", 0.0).is_admitted
+    assert offer("b", 0.1).is_hopeless  # one is enough
+    scheduler.remove("a")  # it was not in time
+    assert offer("c", 10.0).is_hopeless
+    assert offer("d", 40.0).is_admitted
+    for _ in range(50):
+        scheduler.cost.step.observe(100, 0.1)
+    scheduler.remove("d")
+    assert offer("e", 41.0).is_admitted
+
+
 def test_work_too_long_for_its_deadline_on_an_idle_engine_is_hopeless_not_busy():
     offer = a_scheduler().offer(some_work("a", steps=50, deadline_at_s=1.0), now_s=0.0)
     assert offer.is_hopeless

@@ -44,6 +44,7 @@ class Server:
     metrics_url: str
     home: Path
     log_file: Path
+    is_told: bool = False
 
     @property
     def key(self):
@@ -118,9 +119,14 @@ class Server:
         _, alive = psutil.wait_procs(processes, timeout=10)
         assert not alive
 
+    def tell_to_end(self):
+        if self.process.poll() is None and not self.is_told:
+            self.process.send_signal(signal.SIGINT)
+            self.is_told = True  # told twice, it would not wait for anybody
+
     def stop(self):
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+            self.tell_to_end()
             try:
                 self.process.wait(30)
             except subprocess.TimeoutExpired:
@@ -132,6 +138,7 @@ class Server:
 def start(tmp_path_factory):
     """start(IRIS_...=...) -> a running Server that is ready; all end with the session."""
     stack = ExitStack()
+    started = []
     store = tmp_path_factory.mktemp("bentoml")
 
     def start_server(
@@ -159,6 +166,7 @@ def start(tmp_path_factory):
             )
         url, metrics_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{metrics_port}/metrics"
         server = Server(process, url, metrics_url, home, log_file)
+        started.append(server)
         stack.callback(server.stop)
         if ready:
             server.wait_until_ready()
@@ -166,6 +174,8 @@ def start(tmp_path_factory):
 
     with stack:  # the others are stopped even when one does not end
         yield start_server
+        for server in started:  # all at once; each is waited for
+            server.tell_to_end()
 
 
 @pytest.fixture(scope="session")

@@ -135,5 +135,9 @@ FORMATS: dict[str, Callable[[], Tensors]] = {
     "published, bare": lambda: _spelled(_published(), "{dotted}", *_AB),
     "kohya": lambda: _spelled(_published(), "lora_unet_{flat}", *_DOWN_UP),
     "kohya, diffusers' names": lambda: _spelled(_diffusers(), "lora_transformer_{flat}", *_DOWN_UP),
+    "kohya, one prefix less": lambda: _spelled(_diffusers(), "lora_{flat}", *_DOWN_UP),
+    "kohya, lycoris over the transformer": lambda: _spelled(
+        _diffusers(), "lycoris_transformer_{flat}", *_DOWN_UP
+    ),
     "kohya, lycoris": lambda: _spelled(_diffusers(), "lycoris_{flat}", *_DOWN_UP),
 }

@@ -54,10 +54,13 @@ def write_klein(folder: Path) -> Path:
     )
     text = text_encoder()
     names = sorted(text)
+    shards = {}
     for number, part in enumerate((names[::2], names[1::2]), start=1):  # two shards
         file = folder / "text_encoder" / f"model-0000{number}-of-00002.safetensors"
         _save(file, {name: text[name] for name in part})
-    (folder / "text_encoder" / "model.safetensors.index.json").write_text("{}")
+        shards |= dict.fromkeys(part, file.name)
+    index = {"metadata": {}, "weight_map": shards}
+    (folder / "text_encoder" / "model.safetensors.index.json").write_text(json.dumps(index))
     (folder / "README.md").write_text("a card")
     (folder / "LICENSE.md").write_text("Apache License, Version 2.0")
     # what is left where it is

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,29 @@ def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
         place[0] = place[0].with_style(a_style("other"))
         raise ZeroDivisionError
     assert [style.name for style in load_additions(tmp_path).styles] == ["ink"]
+
+
+def test_what_is_not_text_is_refused_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    with changing(tmp_path) as place:
+        place[0] = place[0].with_model(a_model())
+    before = load_additions(tmp_path)
+    elsewhere = replace(a_model("other"), source=Path("/m") / os.fsdecode(b"caf\xe9"))
+    with pytest.raises(ConfigError, match=r"caf\\udce9.* is not text in UTF-8"):  # noqa: SIM117
+        with changing(tmp_path) as place:
+            place[0] = place[0].with_model(elsewhere)
+    assert load_additions(tmp_path) == before
+    assert {path.name for path in tmp_path.iterdir()} == {FILE, f"{FILE}.lock"}
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("iris.store.additions.os.fsync", full)
+    with pytest.raises(ConfigError, match="No space left on device"):  # noqa: SIM117
+        with changing(tmp_path) as place:
+            place[0] = place[0].with_model(a_model())
+    assert {path.name for path in tmp_path.iterdir()} == {f"{FILE}.lock"}
 
 
 def _add(home: Path, number: int) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,50 @@ def test_a_built_bento_names_the_exact_models_and_starts_from_its_own_copies(
 def test_the_store_is_where_bentoml_home_says(tmp_path: Path, bento_home: Path) -> None:
     script = "from iris.store.bento import store_path; print(store_path())"
     assert _run(script) == str(bento_home / "models")
+
+
+def test_a_store_that_cannot_be_made_says_what_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = """
+        from iris.errors import StoreError
+        from iris.store import bento
+        try:
+            bento.find("tiny-base:1.0.0")
+        except StoreError as error:
+            print(error.message)
+        """
+    (tmp_path / "file").touch()
+    for home in ("file", "file/below", "x" * 300):
+        monkeypatch.setenv("BENTOML_HOME", str(tmp_path / home))
+        said = _run(script)
+        assert said.startswith(f"The Bento model store cannot be made in {tmp_path / home} (")
+        assert said.endswith("Set BENTOML_HOME to a folder that can be written.")
+
+
+def test_a_store_that_may_not_be_read_says_so(
+    bento_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "is_file", locked)
+    with pytest.raises(StoreError, match=r"cannot be read \(Permission denied\).*BENTOML_HOME"):
+        bento.find("tiny-base:1.0.0")
+
+
+def test_what_killed_commands_left_is_cleared_and_a_style_in_the_making_spared(
+    bento_home: Path,
+) -> None:
+    for name in ("iris-import-x", "iris-style-old", "iris-style-new", "iris-pull-x", "other"):
+        (bento_home / "tmp" / name).mkdir()
+        (bento_home / "tmp" / name / "weights").write_bytes(b"x")
+    two_days_ago = time.time() - 2 * 86_400
+    for name in ("iris-style-old", "iris-pull-x", "other"):
+        os.utime(bento_home / "tmp" / name, (two_days_ago, two_days_ago))
+    bento.clear_staging()
+    left = sorted(path.name for path in (bento_home / "tmp").iterdir())
+    assert left == ["iris-pull-x", "iris-style-new", "other"]
 
 
 def test_publishing_across_file_systems_says_what_to_do(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from iris.errors import StoreError
 from iris.store import bento
 from iris.store.importer import ensure_registered
 from iris.store.registry import Registry, load_registry
-from iris.store.resolver import resolve
+from iris.store.resolver import entry_status, resolve
 
 TAGS = ("tiny-base:1.0.0", "tiny-lora-dark:1.0.0", "tiny-lora-anime:1.0.0")
 
@@ -109,6 +110,34 @@ def test_an_absent_source_says_where_it_was_looked_for(
     assert _is_empty(bento_home)
 
 
+def test_an_added_model_that_was_deleted_from_the_store_says_what_takes_it_out(
+    registry: Registry, bento_home: Path
+) -> None:
+    """It has no source beside the store, in which files could be put."""
+
+    def added(entry: Any, name: str) -> Any:
+        tag = f"epithre-iris-{name}:1"
+        return replace(entry, name=name, tag=tag, source=bento_home / "models" / tag[:-2] / "1")
+
+    base, style = added(registry.base, "mine"), added(registry.styles[0], "lora-ink")
+    told = {
+        "`iris styles remove lora-ink`": replace(registry, styles=(style,)),
+        "set IRIS_MODEL to another": replace(registry, base=base, styles=()),
+    }
+    for advice, served in told.items():
+        with pytest.raises(StoreError) as caught:
+            ensure_registered(served, _quiet)
+        assert advice in caught.value.message
+        assert "put the model's files" not in caught.value.message
+        assert advice in entry_status(served.entries[-1]).detail
+
+
+def test_a_source_that_may_not_be_read_is_told(registry: Registry, models: Any) -> None:
+    distant = replace(registry.base, source=models.folder / ("x" * 300))
+    with pytest.raises(StoreError, match="File name too long"):
+        ensure_registered(replace(registry, base=distant), _quiet)
+
+
 def test_a_source_that_is_not_the_registered_one_is_never_imported(
     registry: Registry, models: Any, bento_home: Path
 ) -> None:
@@ -155,7 +184,7 @@ def test_a_style_that_does_not_fit_is_never_imported_though_its_hash_is_register
 def test_a_copy_that_differs_from_its_source_is_never_published(
     registry: Registry, bento_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def copy(source: Path, target: Path, *, is_moved: bool) -> None:
+    def copy(source: Path, target: Path, *, is_linked: bool) -> None:
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(source.read_bytes()[:-1])
 
@@ -168,7 +197,7 @@ def test_a_copy_that_differs_from_its_source_is_never_published(
 def test_a_full_disk_is_an_error_that_names_the_store(
     registry: Registry, bento_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def copy(source: Path, target: Path, *, is_moved: bool) -> None:
+    def copy(source: Path, target: Path, *, is_linked: bool) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("iris.store.bento._put", copy)

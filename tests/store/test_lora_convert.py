@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from iris.errors import StoreError
 from iris.store.lora import check_lora
-from iris.store.lora_convert import Converted, Scaling, convert
+from iris.store.lora_convert import Converted, Scaling, convert, scaling_of
 from iris.store.tensors import TensorInfo
 from tests.store.flux2_loras import BASE, FORMATS, RANK, Tensors, expected
 
@@ -123,6 +124,69 @@ def test_diffusers_metadata_scales_what_has_no_alpha(brought: Any, tmp_path: Pat
     wanted = {module: 0.5 * value for module, value in expected().items()}
     wanted["proj_out"] = 3.0 * expected()["proj_out"]
     assert same(added(tmp_path), wanted)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "times"),
+    [
+        ({r"transformer_blocks\.\d+\.attn\.to_q": 12}, {"to_q": 3.0}),
+        ({"^transformer_blocks.0.attn.to_q": 12}, {"transformer_blocks.0.attn.to_q": 3.0}),
+        ({"attn.to_q": 12, "to_q": 16}, {"to_q": 3.0}),
+        ({"to_q": 16, "attn.to_q": 12}, {"to_q": 4.0}),
+        ({"q": 12}, {}),
+        ({"to_q|to_k": 12}, {"to_q": 3.0, "to_k": 3.0}),
+    ],
+)
+@pytest.mark.parametrize("name", ["peft", "diffusers"])
+def test_a_pattern_scales_the_layers_that_peft_would(
+    name: str, patterns: dict[str, float], times: dict[str, float], brought: Any, tmp_path: Path
+) -> None:
+    get_pattern_key = pytest.importorskip("peft.utils.other").get_pattern_key
+    brought(FORMATS[name](), scaling_of({"lora_alpha": RANK, "alpha_pattern": patterns}))
+    wanted = {}
+    for module, change in expected().items():
+        factor = next((f for end, f in times.items() if module.endswith(end)), 1.0)
+        assert patterns.get(get_pattern_key(patterns, module), RANK) == factor * RANK
+        wanted[module] = factor * change
+    assert same(added(tmp_path), wanted)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ('{"transformer.lora_alpha": NaN}', "lora_alpha is nan"),
+        ('{"transformer.lora_alpha": -Infinity}', "lora_alpha is -inf"),
+        ('{"transformer.lora_alpha": 1e400}', "lora_alpha is inf"),
+        (f'{{"transformer.lora_alpha": 1{"0" * 400}}}', "lora_alpha is 1000"),
+        ('{"transformer.lora_alpha": [1]}', r"lora_alpha is \[1\]"),
+        ('{"transformer.lora_alpha": 1e300}', r"is 1e\+300 at rank 4, which is no scale"),
+        ('{"transformer.lora_alpha": -40001}', "at rank 4, which is no scale"),
+        ('{"transformer.alpha_pattern": {"x": NaN}}', "alpha_pattern of x is nan"),
+        ('{"transformer.alpha_pattern": {"x_embedder": 1e300}}', "alpha of .*x_embedder is 1e"),
+        ('{"transformer.alpha_pattern": {"(": 1}}', r"'\(', no regular expression"),
+        ('{"transformer.alpha_pattern": {"a{99999999999999999999}": 1}}', "no regular expression"),
+        ('{"transformer.alpha_pattern": [1]}', "alpha_pattern is no JSON object"),
+        ("[1]", "it is no JSON object"),
+        ("{", "not usable"),
+    ],
+)
+def test_settings_that_are_no_scale_are_refused_with_the_reason(
+    settings: str, reason: str, brought: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(StoreError, match=reason):
+        brought(FORMATS["diffusers"](), metadata={"lora_adapter_metadata": settings})
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    save_file(FORMATS["diffusers"](), tmp_path / "in.safetensors")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(StoreError, match=r"out\.safetensors cannot be written.*BENTOML_HOME"):
+            convert(tmp_path / "in.safetensors", tmp_path / "out.safetensors", WEIGHTS, PLAIN)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_what_was_brought_can_be_brought_again(brought: Any, tmp_path: Path) -> None:
@@ -240,6 +304,10 @@ REFUSED: dict[str, tuple[Callable[[], Tensors], str]] = {
     "an alpha that is none": (
         lambda: COMFY() | {f"{FIRST}.alpha": np.array(np.nan, np.float32)},
         "is nan",
+    ),
+    "an alpha far too large": (
+        lambda: COMFY() | {f"{FIRST}.alpha": np.array(1e9, np.float32)},
+        r"is 1e\+09 at rank 4, which is no scale",
     ),
     "an alpha of two": (lambda: COMFY() | {f"{FIRST}.alpha": np.ones(2)}, "one number"),
     "whole numbers": (

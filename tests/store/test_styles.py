@@ -17,11 +17,14 @@ from iris.config import Settings
 from iris.errors import ConfigError, StoreError
 from iris.store import bento
 from iris.store.additions import load_additions
+from iris.store.hub import fetch_style
 from iris.store.importer import ensure_registered
 from iris.store.pinned import served_registry
 from iris.store.registry import Registry, StyleEntry, load_registry
 from iris.store.resolver import resolve
-from iris.store.styles import Wish, add_style, remove_style
+from iris.store.styles import Wish, add_style, check_alike, remove_style
+from tests.store.conftest import MODULES, Models
+from tests.store.hub_server import serving
 
 WISH = Wish(name="ink", default_strength=0.8, trigger="inkwash", description="ink on paper")
 
@@ -145,9 +148,27 @@ def test_a_folder_of_pefts_is_scaled_as_its_settings_say(
     before = load_file(plain.source / "pytorch_lora_weights.safetensors")
     after = load_file(entry.source / "pytorch_lora_weights.safetensors")
     assert all((before[key] == after[key]).all() for key in before)
-    (folder / "adapter_config.json").write_text("{")
-    with pytest.raises(StoreError, match="PEFT's settings"):
-        add(WISH, folder, served, home)
+    for settings, reason in (("{", "PEFT's settings"), ('{"lora_alpha": NaN}', "is nan")):
+        (folder / "adapter_config.json").write_text(settings)
+        with pytest.raises(StoreError, match=reason):
+            add(WISH, folder, served, home)
+
+
+def test_a_style_of_a_hub_is_scaled_by_the_settings_beside_it(
+    served: Any, home: Path, lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf"))
+    repository = tmp_path / "repository"
+    folder = repository / "checkpoint-500"
+    folder.mkdir(parents=True)
+    shutil.copy(lora, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps({"r": 3, "lora_alpha": 12}))
+    (repository / "adapter_config.json").write_text(json.dumps({"r": 3, "lora_alpha": 99}))
+    with serving(repository, "acme/klein") as hub:
+        name = "acme/klein/checkpoint-500/adapter_model.safetensors"
+        fetched = fetch_style(name, lambda line: None, hub.url)
+    here = add(WISH, folder, served, home)
+    assert add(replace(WISH, name="fetched"), fetched, served, home).sha256 == here.sha256
 
 
 def test_a_folder_with_several_files_is_not_guessed_at(served: Any, home: Path, lora: Path) -> None:
@@ -159,6 +180,63 @@ def test_a_folder_with_several_files_is_not_guessed_at(served: Any, home: Path, 
 def test_what_is_not_there_is_named(served: Any, home: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"nowhere\.safetensors is not there"):
         add(WISH, tmp_path / "nowhere.safetensors", served, home)
+
+
+@pytest.mark.parametrize("name", ["long" * 100, "file/" + "long" * 100])
+def test_what_cannot_be_looked_for_is_named(
+    name: str, served: Any, home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").mkdir()
+    with pytest.raises(StoreError, match=r"long cannot be read \(File name too long\)"):
+        add(WISH, tmp_path / name, served, home)
+
+
+def test_a_folder_that_may_not_be_read_is_named(
+    served: Any, home: Path, lora: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> None:  # as to everybody but root
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(StoreError, match=f"{lora.parent} cannot be read .Permission denied"):
+        add(WISH, lora.parent, served, home)
+
+
+def test_a_store_that_cannot_be_written_is_named(
+    served: Any, home: Path, lora: Path, bento_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("iris.store.styles.tempfile.mkdtemp", refuse)
+    with pytest.raises(StoreError, match=f"{bento_home} cannot be written .Read-only.*BENTOML_HOM"):
+        add(WISH, lora, served, home)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "says"),
+    [
+        (f"{MODULES[0]}.weight", (4, 6), None),
+        ("x_embedder.weight", (2, 2), None),  # no layer that is trained
+        (f"{MODULES[0]}.weight", (4, 8), "to_q.weight is 4 x 8 there and 4 x 6 here"),
+        ("transformer_blocks.9.ff.weight", (4, 6), "9.ff.weight is 4 x 6 there and missing here"),
+    ],
+)
+def test_a_style_is_learnt_on_a_base_of_the_same_shape_alone(
+    name: str, shape: tuple[int, ...], says: str | None, registry: Registry, tmp_path: Path
+) -> None:
+    others = Models(tmp_path / "others")
+    others.write_base()
+    extra = {name: np.ones(shape, np.float32)}
+    file = others.base / "transformer" / "model.safetensors"
+    save_file(load_file(file) | extra, file)
+    on = load_registry(others.register(version="2.0.0"))
+    ensure_registered(on, lambda line: None)
+    if says is None:
+        check_alike(on, registry)
+        return
+    with pytest.raises(StoreError, match=f"on tiny-base:2.0.0 would not fit tiny-base:1.*{says}"):
+        check_alike(on, registry)
 
 
 def test_dozens_of_styles_are_served(

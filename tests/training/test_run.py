@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 
@@ -12,9 +13,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from iris.errors import ConfigError, StoreError
+from iris.images.fit import Exact
+from iris.images.prescan import prescan
+from iris.images.raster import render
 from iris.training.pictures import find_examples, read_pixels
 from iris.training.run import Recipe, _Run, train
 from tests.engine.conftest import folders, one_thread  # noqa: F401
+from tests.images.conftest import Files
 
 QUIET = pytest.mark.filterwarnings("ignore:Already found a .peft_config. attribute")
 
@@ -66,22 +71,121 @@ def run(folders, tmp_path):  # noqa: F811
 
 
 @QUIET
-def test_a_run_that_was_broken_off_ends_as_one_that_was_not(run, recipe, monkeypatch):
+def test_a_run_that_was_broken_off_ends_as_one_that_was_not(run, recipe, monkeypatch, tmp_path):
     whole = load_file(run(recipe, "whole") / "pytorch_lora_weights.safetensors")
     step = _Run._step
 
     def breaks_off(self):
-        if self._steps == 4:  # one after the last that was saved
+        if self._steps == 4:  # one after the last that was sampled
             raise KeyboardInterrupt
         return step(self)
 
     monkeypatch.setattr(_Run, "_step", breaks_off)
     with pytest.raises(KeyboardInterrupt):
         run(recipe, "broken")
+    assert torch.load(tmp_path / "broken" / "state.pt", weights_only=True)["steps"] == 4
     monkeypatch.undo()
     again = load_file(run(recipe, "broken") / "pytorch_lora_weights.safetensors")
     assert all(torch.equal(whole[key], again[key]) for key in whole)
     assert any(float(value.abs().max()) > 0 for key, value in whole.items() if "lora_B" in key)
+
+
+@QUIET
+@pytest.mark.parametrize("sample_every", [0, 5])
+def test_a_run_saves_by_itself_whatever_it_samples(run, recipe, monkeypatch, sample_every):
+    monkeypatch.setattr("iris.training.run._SAVE_EVERY", 2)
+    saved = []
+    monkeypatch.setattr(_Run, "_save", lambda self: saved.append(self._steps))
+    monkeypatch.setattr(_Run, "_sample", lambda self: None)
+    run(replace(recipe, sample_every=sample_every))
+    assert saved == sorted({2, 4, 6} | ({5} if sample_every else set()))
+
+
+@QUIET
+def test_a_step_that_is_half_taken_is_not_saved(run, recipe, tmp_path, monkeypatch):
+    step = torch.optim.AdamW.step
+
+    def breaks_off(self):
+        step(self)
+        raise KeyboardInterrupt  # and the steps have not been counted
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", breaks_off)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe)
+    assert not (tmp_path / "run" / "state.pt").exists()
+
+
+@QUIET
+def test_what_cannot_be_gone_on_from_is_named(run, recipe, tmp_path):
+    recipe = replace(recipe, steps=1, sample_every=0)
+    run(recipe)
+    state, written = tmp_path / "run" / "state.pt", tmp_path / "run" / "recipe.json"
+    before = state.read_bytes()
+    for content in (before[: len(before) // 2], b"", b"no zip"):
+        state.write_bytes(content)
+        with pytest.raises(StoreError, match=r"state\.pt cannot be read .*Delete it to begin anew"):
+            run(recipe)
+    state.write_bytes(before)
+    for content in (b"", b"1", b"\xff"):
+        written.write_bytes(content)
+        with pytest.raises(StoreError, match=r"recipe\.json cannot be read.*Delete it .*--fresh"):
+            run(recipe)
+    written.unlink()
+    run(recipe)
+    assert json.loads(written.read_text())["rank"] == recipe.rank
+
+
+@QUIET
+def test_a_full_disk_is_told_and_leaves_what_was_saved(run, recipe, tmp_path, monkeypatch):
+    recipe = replace(recipe, steps=1, sample_every=0)
+    run(recipe)
+    before = (tmp_path / "run" / "state.pt").read_bytes()
+    for error in (OSError(errno.ENOSPC, "No space left on device"), RuntimeError("file write")):
+
+        def refuse(state, file, error=error):
+            file.write(b"the first of it")
+            raise error
+
+        monkeypatch.setattr(torch, "save", refuse)
+        with pytest.raises(StoreError, match=r"state\.pt cannot be written .*Make room"):
+            run(replace(recipe, steps=2))
+        assert (tmp_path / "run" / "state.pt").read_bytes() == before
+    monkeypatch.undo()
+
+    def fill(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("iris.training.adapter.Flux2KleinPipeline.save_lora_weights", fill)
+    with pytest.raises(StoreError, match=r"safetensors cannot be written .*No space left"):
+        run(recipe)
+    monkeypatch.setattr(Image.Image, "save", fill)
+    with pytest.raises(StoreError, match=r"step-000002\.png cannot be written .No space left"):
+        run(replace(recipe, steps=2, sample_every=2))
+
+
+def test_what_cannot_be_learnt_with_is_told_at_once(run, recipe, tmp_path, folders):  # noqa: F811
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"file/run cannot be written .*IRIS_HOME"):
+        run(recipe, "file/run")
+    with pytest.raises(ConfigError, match="--size 4 must be at least 16"):
+        run(replace(recipe, side_px=4))
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="IRIS_DEVICE=cuda, and torch finds no GPU"):
+            train(
+                recipe,
+                folders["fine"] / "weights",
+                tmp_path / "run",
+                lambda line: None,
+                device="cuda",
+                dtype="auto",
+                threads=1,
+            )
+
+
+@QUIET
+@pytest.mark.parametrize("seed", [99_999_999_999_999_999, 2**63 - 1])
+def test_every_seed_of_a_request_is_one_of_a_training(run, recipe, seed):
+    run(replace(recipe, steps=1, seed=seed, sample_every=1))
 
 
 @QUIET
@@ -137,8 +241,17 @@ def test_a_picture_of_which_nothing_is_said_is_named(pictures):
 def test_a_folder_without_pictures_is_told(tmp_path):
     with pytest.raises(StoreError, match="holds no picture"):
         find_examples(tmp_path, None, "gloom")
-    with pytest.raises(StoreError, match="is not a folder"):
-        find_examples(tmp_path / "nowhere", None, "gloom")
+    for name in ("nowhere", "long" * 100):
+        with pytest.raises(StoreError, match="is not a folder that can be read"):
+            find_examples(tmp_path / name, None, "gloom")
+
+
+def test_captions_that_cannot_be_read_are_named(pictures, tmp_path):
+    (pictures / "1.txt").write_bytes("caf\xe9".encode("latin-1"))
+    with pytest.raises(StoreError, match=r"1\.txt is no text in UTF-8"):
+        find_examples(pictures, None, "gloom")
+    with pytest.raises(StoreError, match=r"nowhere\.jsonl cannot be read \(No such file"):
+        find_examples(pictures, tmp_path / "nowhere.jsonl", "gloom")
 
 
 @pytest.mark.parametrize(
@@ -153,6 +266,47 @@ def test_a_picture_keeps_its_aspect_within_the_area(size, fitted, tmp_path):
 
 
 def test_what_is_no_picture_is_named(tmp_path):
-    (tmp_path / "a.png").write_bytes(b"no picture")
-    with pytest.raises(StoreError, match=r"a\.png cannot be read as a picture"):
-        read_pixels(tmp_path / "a.png", 64, 16)
+    file = tmp_path / "a.png"
+    Image.new("RGB", (64, 64)).save(file)
+    whole = file.read_bytes()
+    for content, says in (
+        (b"no picture", "is not a PNG"),
+        (whole[:-20], "is a truncated PNG"),
+        (whole.replace(b"IDAT", b"IDBT"), "is a corrupt PNG file"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(StoreError, match=rf"a\.png {says}"):
+            read_pixels(file, 64, 16)
+    Image.new("RGB", (400, 40)).save(file)
+    with pytest.raises(StoreError, match=r"a\.png is 400x40 px, too long for --size 32\. .*larger"):
+        read_pixels(file, 32, 16)
+    Image.new("RGB", (64, 12)).save(file)
+    with pytest.raises(StoreError, match=r"a\.png is too small: 64x12 px"):
+        read_pixels(file, 64, 16)
+    with pytest.raises(StoreError, match=r"a\.png/b\.png cannot be read \(Not a directory"):
+        read_pixels(file / "b.png", 64, 16)
+
+
+def test_the_pixels_that_are_learnt_are_those_that_the_service_reads(tmp_path):
+    transparent = np.zeros((64, 64, 4), np.uint8)
+    transparent[16:48, 16:48] = (255, 0, 0, 255)
+    pictures = {
+        "transparent": (Image.fromarray(transparent), None),
+        "16-bit": (Image.fromarray(np.full((64, 64), 20_000, np.uint16)), None),
+        "profile": (Image.new("RGB", (64, 64), (200, 30, 40)), Files().profile()),
+    }
+    for name, (image, profile) in pictures.items():
+        file = tmp_path / f"{name}.png"
+        image.save(file, icc_profile=profile)
+        learnt = read_pixels(file, 64, 16)
+        assert learnt == render(prescan(file.read_bytes()), Exact(64, 64))
+        with Image.open(file) as opened:
+            assert learnt.rgb != opened.convert("RGB").tobytes()
+
+
+def test_a_picture_is_cut_and_not_squeezed(tmp_path):
+    """A square stays one: 16 of the height are cut off, half at either end."""
+    stripes = np.zeros((80, 64, 3), np.uint8)
+    stripes[8:72] = 255
+    Image.fromarray(stripes).save(tmp_path / "a.png")
+    assert set(read_pixels(tmp_path / "a.png", 80, 64).rgb) == {255}
