@@ -20,6 +20,7 @@ from safetensors import SafetensorError, TensorSpec, serialize_file
 
 from iris.errors import StoreError
 from iris.store.lora_names import LayerNames, Target
+from iris.store.lora_scaling import Scaling, with_metadata
 from iris.store.registry import MAX_RANK
 from iris.store.tensors import TensorInfo, is_finite, read_header, read_metadata
 
@@ -47,15 +48,6 @@ _PICKLES = (b"PK\x03\x04", b"\x80")
 _CONVERT = "Convert it with the tool that made it, or train it again as a plain LoRA."
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
-
-
-@dataclass(frozen=True, slots=True)
-class Scaling:
-    """What a style's products are scaled by where the file has no alpha of its own."""
-
-    alpha: float | None = None  # None: as large as the rank, so that the scale is 1
-    of_module: Mapping[str, float] | None = None  # by PEFT's patterns; the first that matches
-    by_root: bool = False  # alpha / sqrt(rank): rsLoRA
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +87,7 @@ def convert(
         for key, info in base_weights.items()
         if key.endswith(".weight") and len(info.shape) == 2
     )
-    scaling = _with_metadata(source, scaling, read_metadata(source))
+    scaling = with_metadata(source, scaling, read_metadata(source))
     matrices: dict[str, tuple[Array, TensorInfo, tuple[int, ...]]] = {}
     alphas: dict[str, float] = {}
     ranks: dict[str, int] = {}
@@ -230,7 +222,7 @@ def _alpha(
     rank: int,
 ) -> float:
     if name is None:
-        alpha = _alpha_in_settings(layer, scaling, rank)
+        alpha = scaling.alpha_of(layer, rank)
     else:
         info = tensors[name]
         if math.prod(info.shape) != 1 or info.dtype not in _DTYPES:
@@ -245,69 +237,6 @@ def _alpha(
             f"most {_MAX_SCALE:g} times the rank is served. Train it again."
         )
     return alpha
-
-
-def _alpha_in_settings(layer: str, scaling: Scaling, rank: int) -> float:
-    alpha = scaling.alpha
-    # PEFT matches a layer's name in the model, before it or diffusers put theirs before it
-    module = re.sub(r"^(base_model\.model|transformer)\.", "", layer)
-    for pattern, value in (scaling.of_module or {}).items():
-        if re.match(_whole_or_end(pattern), module):
-            alpha = value
-            break
-    alpha = float(rank) if alpha is None else alpha
-    return alpha * math.sqrt(rank) if scaling.by_root else alpha
-
-
-def _whole_or_end(pattern: str) -> str:
-    """What PEFT makes of a pattern. Source: peft.utils.other.get_pattern_key."""
-    return rf"(.*\.)?({pattern})$"
-
-
-def _with_metadata(source: Path, scaling: Scaling, metadata: Mapping[str, str]) -> Scaling:
-    """What diffusers' own metadata says of the scale, where nothing else did."""
-    if scaling != Scaling() or "lora_adapter_metadata" not in metadata:
-        return scaling
-    try:
-        found = json.loads(metadata["lora_adapter_metadata"])
-        if isinstance(found, dict):
-            found = {key.removeprefix("transformer."): value for key, value in found.items()}
-        return scaling_of(found)
-    except (ValueError, RecursionError) as error:
-        raise StoreError(
-            f"{source} cannot be scaled: the lora_adapter_metadata in its header is not usable "
-            f"({error}). Save it again with the tool that made it."
-        ) from error
-
-
-def scaling_of(settings: object) -> Scaling:
-    """The scale in PEFT's settings of an adapter. Raises ValueError, which says what is wrong."""
-    if not isinstance(settings, dict):
-        raise ValueError("it is no JSON object")
-    alpha = settings.get("lora_alpha")
-    patterns = settings.get("alpha_pattern") or {}
-    if not isinstance(patterns, dict):
-        raise ValueError("alpha_pattern is no JSON object")
-    for pattern in patterns:
-        try:
-            re.compile(_whole_or_end(pattern))
-        except (re.error, OverflowError, RecursionError) as error:
-            raise ValueError(f"alpha_pattern has {pattern!r:.60}, no regular expression") from error
-    return Scaling(
-        None if alpha is None else _number("lora_alpha", alpha),
-        {key: _number(f"alpha_pattern of {key}", value) for key, value in patterns.items()},
-        bool(settings.get("use_rslora", False)),
-    )
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"{name} is {value!r:.60}, no finite number")
-    return number
 
 
 def _unknown_layer(

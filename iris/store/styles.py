@@ -15,7 +15,8 @@ from iris.store.additions import changing, load_additions
 from iris.store.digest import folder_sha256
 from iris.store.importer import Progress, ensure_registered, import_entry
 from iris.store.lora import WEIGHTS_FILE
-from iris.store.lora_convert import Scaling, convert, scaling_of
+from iris.store.lora_convert import convert
+from iris.store.lora_scaling import Scaling, scaling_of
 from iris.store.registry import MAX_STRENGTH, Registry, StyleEntry, is_trigger
 from iris.store.resolver import check_base, resolve
 

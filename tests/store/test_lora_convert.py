@@ -16,7 +16,8 @@ from safetensors.numpy import load_file, save_file
 
 from iris.errors import StoreError
 from iris.store.lora import check_lora
-from iris.store.lora_convert import Converted, Scaling, convert, scaling_of
+from iris.store.lora_convert import Converted, convert
+from iris.store.lora_scaling import Scaling, scaling_of
 from iris.store.tensors import TensorInfo
 from tests.store.flux2_loras import BASE, FORMATS, RANK, Tensors, expected
 
