@@ -295,7 +295,7 @@ def _dispatcher(engine: Callable[[int], Any]) -> RemoteEngine | Fleet:
     if _services().get("iris_engine", "").startswith("http"):
         return SingleCall(engine(0))  # one address, with who knows how many engines behind it
     remotes = [RemoteEngine(engine(number)) for number in range(_NUM_ENGINES)]
-    return remotes[0] if len(remotes) == 1 else Fleet(remotes)
+    return remotes[0] if len(remotes) == 1 else Fleet(remotes, styles=_folders(registry))
 
 
 def _styles_now() -> tuple[Registry, dict[str, str]]:
@@ -311,7 +311,12 @@ def _styles_now() -> tuple[Registry, dict[str, str]]:
             "service to serve it."
         )
     ensure_registered(found, progress=_log.info)
-    return found, {style.name: str(style.path) for style in resolve(found).styles}
+    return found, _folders(found)
+
+
+def _folders(found: Registry) -> dict[str, str]:
+    """The folder of each style."""
+    return {style.name: str(style.path) for style in resolve(found).styles}
 
 
 def _services() -> dict[str, str]:

@@ -65,7 +65,8 @@ def without_pixels(job: Job) -> Job:
     if not isinstance(job, EditJob):
         return replace(job, prompt="")
     images = tuple(Pixels(image.width_px, image.height_px, b"") for image in job.images)
-    return replace(job, prompt="", images=images, mask=None)
+    # that there is a mask decides how the images are read
+    return replace(job, prompt="", images=images, mask=None if job.mask is None else b"")
 
 
 @dataclass(frozen=True, slots=True)

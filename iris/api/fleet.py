@@ -31,9 +31,20 @@ class Fleet:
     An engine that is lost costs nobody a picture: the same seed gives the same picture elsewhere.
     """
 
-    def __init__(self, engines: Sequence[RemoteEngine], *, patience_s: float = _PATIENCE_S) -> None:
-        """patience_s: an engine that is silent for so long gets no work until it answers again."""
+    def __init__(
+        self,
+        engines: Sequence[RemoteEngine],
+        *,
+        styles: Mapping[str, str] | None = None,
+        patience_s: float = _PATIENCE_S,
+    ) -> None:
+        """styles: name -> folder, what the engines serve at first; None = not known.
+
+        patience_s: an engine that is silent for so long gets no work until it answers again.
+        """
         self._members = [_Member(engine) for engine in engines]
+        self._styles = dict(styles or {})  # what all engines serve, as far as it is known
+        self._styles_lock = asyncio.Lock()  # held while engines are told of styles
         self._patience_s = patience_s
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop keeps only weak references
 
@@ -51,6 +62,7 @@ class Fleet:
             except BackendBusy as error:
                 busy.append(error)  # the others were predicted to take longer, and may have room
             except BackendUnavailable:
+                self._leave_out(member)
                 num_lost += 1
                 if num_lost == _TRIES:
                     raise
@@ -74,9 +86,16 @@ class Fleet:
         )
 
     async def serve_styles(self, folders: Mapping[str, str]) -> None:
-        """All engines: a picture may be sent to any."""
-        for member in self._members:
-            await member.engine.serve_styles(folders)
+        """All engines or none: a picture may be sent to any."""
+        async with self._styles_lock:
+            for number, member in enumerate(self._members, 1):
+                try:
+                    await member.engine.serve_styles(folders)
+                except BackendUnavailable:  # this one may have heard it all the same
+                    for told in self._members[:number]:
+                        await self._put_back(told)
+                    raise
+            self._styles |= folders
 
     async def wait_for_all(self) -> None:
         """Return when nobody waits for a picture any more that an engine has admitted."""
@@ -116,12 +135,23 @@ class Fleet:
             async with asyncio.timeout(self._patience_s):
                 return await question
         except (TimeoutError, BackendUnavailable):
-            if not member.is_silent:
-                member.is_silent = True
-                task = asyncio.ensure_future(self._listen(member))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+            self._leave_out(member)
             return None
+
+    def _leave_out(self, member: _Member) -> None:
+        """No work for this engine until it is heard again."""
+        if not member.is_silent:
+            member.is_silent = True
+            task = asyncio.ensure_future(self._listen(member))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _put_back(self, member: _Member) -> None:
+        """Have the engine serve what all did before."""
+        try:
+            await member.engine.serve_styles(self._styles)
+        except BackendUnavailable:
+            self._leave_out(member)
 
     async def _listen(self, member: _Member) -> None:
         """Give a silent engine work again as soon as it takes some."""
@@ -134,7 +164,14 @@ class Fleet:
                 continue
 
     async def _health_of(self, member: _Member) -> EngineHealth:
+        """What an engine says; one that was silent and takes work is given some again.
+
+        It may be a new process, which serves the styles that there were at its start.
+        """
         health = await member.engine.health()
-        if health.ready:
-            member.is_silent = False
+        if health.ready and member.is_silent:
+            async with self._styles_lock:
+                if self._styles:
+                    await member.engine.serve_styles(self._styles)
+                member.is_silent = False
         return health

@@ -112,6 +112,7 @@ class RemoteEngine:
         except Exception as error:
             raise unreachable(error) from None
         if trouble:
+            _log.error("the engine cannot serve the styles: %s", trouble)
             raise BackendUnavailable(trouble)
 
     @contextmanager
@@ -134,11 +135,12 @@ class RemoteEngine:
             await asyncio.wait((admission, silence), return_when=asyncio.FIRST_COMPLETED)
             if not admission.done():
                 raise unreachable(TimeoutError())
-            return admission.result()
+        except BaseException:  # nobody waits for the job any more, though its ticket may be there
+            self._background(self._give_back(admission))
+            raise
         finally:
             silence.cancel()
-            if not admission.done():  # the ticket of a job nobody waits for any more
-                self._background(self._give_back(admission))
+        return admission.result()
 
     async def _silence(self) -> None:
         """Return when the engine, asked now and then, does not answer its health either."""
@@ -166,7 +168,7 @@ class RemoteEngine:
         return self._admission.validate_python(answer)
 
     async def _give_back(self, admission: asyncio.Future[Admission]) -> None:
-        """Cancel the ticket that is still to come, if it comes soon.
+        """Cancel the ticket that is there or still to come, if it comes soon.
 
         One that comes later is dropped by the engine itself, because nobody collects it.
         """

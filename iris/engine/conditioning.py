@@ -218,22 +218,30 @@ class Conditioner:
 
     def rows(self, jobs: Sequence[Job]) -> list[Row | Exception]:
         """Condition the jobs; a job that cannot be conditioned gives its exception in its place."""
+        prompts = zip(jobs, self.prompts(jobs), strict=True)
+        return [one if isinstance(one, Exception) else self.row(job, one) for job, one in prompts]
+
+    def prompts(self, jobs: Sequence[Job]) -> list[Tensor | Exception]:
+        """Each job's prompt, (1, text_tokens, width), or why it cannot be had."""
         try:
             embeddings = self._embeddings(jobs)
         except Exception as error:
             if len(jobs) == 1:
                 return [error]
-            return [row for job in jobs for row in self.rows([job])]  # find the one that fails
-        rows: list[Row | Exception] = []
-        for job, embedding in zip(jobs, embeddings, strict=True):
-            try:
-                rows.append(self._row(job, embedding))
-            except Exception as error:
-                rows.append(error)
-        return rows
+        else:
+            return [*embeddings]
+        # Find the one that fails; outside of the handler: the error holds on to what it failed at.
+        return [prompt for job in jobs for prompt in self.prompts([job])]
+
+    def row(self, job: Job, prompt: Tensor) -> Row | Exception:
+        """The row of a job whose prompt is encoded, or why there is none; encodes its images."""
+        try:
+            return self._row(job, prompt)
+        except Exception as error:
+            return error
 
     def _embeddings(self, jobs: Sequence[Job]) -> list[Tensor]:
-        """Each job's prompt, (1, text_tokens, width), encoding what is new to its owner."""
+        """Each job's prompt, encoding together what is new to its owner."""
         asked = {(job.owner, job.prompt): None for job in jobs}
         found: dict[tuple[str, str], Tensor] = {}
         for owner, prompt in asked:
@@ -254,13 +262,18 @@ class Conditioner:
     def _row(self, job: Job, prompt: Tensor) -> Row:
         read = zip(_images(job), self._model.image_canvases(job), strict=True)
         images = [self._image(job.owner, pixels, canvas) for pixels, canvas in read]
-        return self._denoiser.prepare(
-            job,
-            prompt,
-            self._prompts.unconditional() if job.guidance_scale > 1.0 else None,
-            images,
-            text_tokens=len(self._prompts.token_ids(job.prompt)),
-        )
+
+        def prepared() -> Row:
+            return self._denoiser.prepare(
+                job,
+                prompt,
+                self._prompts.unconditional() if job.guidance_scale > 1.0 else None,
+                images,
+                text_tokens=len(self._prompts.token_ids(job.prompt)),
+            )
+
+        with self._activity.section():
+            return with_room(prepared, self._cache)
 
     def _image(self, owner: str, pixels: Pixels, canvas: Canvas) -> tuple[Tensor, Grid]:
         digest = hashlib.sha256(pixels.rgb).digest()

@@ -16,6 +16,7 @@ from iris.engine.conditioning import Conditioner
 from iris.engine.cost import CostModel
 from iris.engine.decode_loop import DecodeLoop
 from iris.engine.denoiser import Denoiser
+from iris.engine.encode_loop import EncodeLoop
 from iris.engine.loader import Components
 from iris.engine.lora import Styles
 from iris.engine.register import Register
@@ -40,9 +41,9 @@ from iris.jobs import (
 class Engine:
     """One device and one copy of the weights.
 
-    Prompts and images are encoded on the threads that admit them, all pictures are stepped
-    together on one thread, and decoded one by one on another. `admit`,
-    `collect`, `cancel`, `drain` and `health` may be called from any thread.
+    Prompts are encoded on the threads that admit them. Images are encoded on a thread of their
+    own, pictures stepped together on another, and decoded on a third. `admit`, `collect`,
+    `cancel`, `drain` and `health` may be called from any thread.
     """
 
     def __init__(
@@ -61,7 +62,8 @@ class Engine:
 
         compiled: `start` compiles what lies between the matrix products; it takes a minute or two.
         stall_s: a single step, encoding or decoding that takes longer means the device hangs.
-        Everybody who waits is then told so, `health` is never alive again, and `on_hang` is called.
+        Then, and when it is broken, everybody who waits is told so, `health` is never alive again,
+        and `on_hang` is called.
         """
         self._model = components
         self._styles = styles
@@ -80,9 +82,13 @@ class Engine:
             components, self._denoiser, cache, self._activity, compiled=compiled
         )
         stopwatch = choose(components.device, self._activity)
+        self._encodes = EncodeLoop(self._register, self._conditioner)
         self._steps = StepLoop(self._register, self._denoiser, stopwatch, cache)
         self._decodes = DecodeLoop(self._register, self._denoiser, self._activity, cache)
-        self._watchdog = Watchdog(self._activity, stall_s, self._give_up)
+        self._loops = (self._encodes, self._steps, self._decodes)
+        self._watchdog = Watchdog(
+            self._activity, stall_s, self._give_up, lambda: self._register.faults.is_broken
+        )
         self._on_hang = on_hang
         self._cache = cache
         self._is_ready = self._is_draining = self._is_hung = False
@@ -95,8 +101,8 @@ class Engine:
         self._denoiser.warm()
         measure(self._register.scheduler.cost, self._conditioner, self._denoiser)
         self._cache.clear()
-        self._steps.start()
-        self._decodes.start()
+        for loop in self._loops:
+            loop.start()
         self._watchdog.start()
         self._is_ready = True
         metrics.READY.set(1)
@@ -114,8 +120,8 @@ class Engine:
             self._is_draining = True
             metrics.READY.set(0)
         self._watchdog.stop()
-        self._steps.stop()
-        self._decodes.stop()
+        for loop in self._loops:
+            loop.stop()
         self._register.fail_all(Failure("backend_unavailable", "The engine is stopping."))
 
     def health(self) -> EngineHealth:
@@ -127,7 +133,7 @@ class Engine:
         hangs = self._is_hung or self._watchdog.is_stalled
         alive = not started or (self._is_running and not hangs)
         if not alive:
-            detail = "The device hangs." if hangs else "A thread of the engine has ended."
+            detail = "The device is lost." if hangs else "A thread of the engine has ended."
         elif self._is_draining:
             detail = "The engine is finishing its pictures and takes no new ones."
         else:
@@ -137,14 +143,14 @@ class Engine:
 
     @property
     def _is_running(self) -> bool:
-        return self._steps.is_alive and self._decodes.is_alive
+        return all(loop.is_alive for loop in self._loops)
 
     @property
     def _takes_work(self) -> bool:
         return self._is_ready and self._is_running and not self._is_draining
 
     def _give_up(self) -> None:
-        """Nothing comes back from a device that hangs: tell everybody, then whoever owns us."""
+        """Nothing comes back from a device that is lost: tell everybody, then whoever owns us."""
         hung = Failure("backend_timeout", "The device does not answer any more.")
         with self._register.changed:
             self._is_hung = self._is_draining = True
@@ -165,10 +171,10 @@ class Engine:
     # -- tickets ----------------------------------------------------------------------------
 
     def admit(self, jobs: Sequence[Job]) -> list[Admission]:
-        """Answer each job with a ticket or a refusal; encode the admitted ones together.
+        """Answer each job with a ticket or a refusal; encode the admitted ones' prompts together.
 
-        Their prompts go through the text encoder in one forward pass. A job whose encoding fails
-        fails alone, at `collect`.
+        They go through the text encoder in one forward pass. A job whose encoding fails fails
+        alone, at `collect`.
         """
         answers: list[Admission] = []
         tickets: list[str] = []  # to be encoded
@@ -244,17 +250,18 @@ class Engine:
         return Ticket(work.ticket_id, offer.predicted_s)
 
     def _encode(self, ticket_ids: list[str]) -> None:
-        """Condition the tickets together and let them run; a job that fails, fails alone."""
+        """Encode prompts together; a job that fails, fails alone.
+
+        Images are left to a thread of their own, so that nobody waits for those of others.
+        """
         register = self._register
         # A ticket may be gone already, with a client that left at once.
         present = [(t, entry.job) for t in ticket_ids if (entry := register.get(t)) is not None]
-        rows = self._conditioner.rows([job for _, job in present])
-        for (ticket_id, _), row in zip(present, rows, strict=True):
-            if isinstance(row, Exception):
-                register.fail(ticket_id, row)
-                continue
-            with register.changed:
-                entry = register.get(ticket_id)
-                if entry is not None and register.scheduler.encoded(ticket_id, time.monotonic()):
-                    entry.row = row
-                register.notify()
+        prompts = self._conditioner.prompts([job for _, job in present])
+        for (ticket_id, job), prompt in zip(present, prompts, strict=True):
+            if isinstance(prompt, Exception):
+                register.fail(ticket_id, prompt)
+            elif isinstance(job, EditJob):
+                register.embedded(ticket_id, prompt)
+            else:
+                register.encoded(ticket_id, self._conditioner.row(job, prompt))

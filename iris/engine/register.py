@@ -6,7 +6,11 @@ import logging
 import threading
 import time
 
+from torch import Tensor
+
 from iris.engine import metrics
+from iris.engine.denoiser import Row
+from iris.engine.faults import Faults, is_lost
 from iris.engine.memory import is_out_of_memory
 from iris.engine.scheduler import Offer, Scheduler, Work
 from iris.engine.ticket import Entry
@@ -16,6 +20,7 @@ _log = logging.getLogger("iris.engine")
 
 # A ticket that nobody collects is dropped after this: its front is gone, or gave up waiting for it.
 _UNCOLLECTED_S = 10.0
+_AFTER_THE_END_S = 1.0  # whoever comes back then finds nobody here, or a new process
 
 
 class Register:
@@ -28,7 +33,9 @@ class Register:
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
         self.changed = threading.Condition()
+        self.faults = Faults()
         self._entries: dict[str, Entry] = {}
+        self._has_ended = False
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -40,11 +47,32 @@ class Register:
     def offer(self, work: Work, job: Job, now_s: float) -> Offer:
         """Ask the scheduler for a place; where there is one, the ticket is entered."""
         with self.changed:
+            if self._has_ended:  # nobody would make the picture, nor notice its deadline
+                return Offer(0.0, retry_after_s=_AFTER_THE_END_S)
             offer = self.scheduler.offer(work, now_s)
             if offer.is_admitted:
                 self._entries[work.ticket_id] = Entry(job, now_s, offer.predicted_s)
                 self.notify()
             return offer
+
+    def embedded(self, ticket_id: str, prompt: Tensor) -> None:
+        """The prompt is encoded, images are not."""
+        with self.changed:
+            entry = self._entries.get(ticket_id)
+            if entry is not None:
+                entry.prompt = prompt
+                self.notify()
+
+    def encoded(self, ticket_id: str, row: Row | Exception) -> None:
+        """All of it is, or could not be: the picture can start, or fails alone."""
+        if isinstance(row, Exception):
+            self.fail(ticket_id, row)
+            return
+        with self.changed:
+            entry = self._entries.get(ticket_id)
+            if entry is not None and self.scheduler.encoded(ticket_id, time.monotonic()):
+                entry.prompt, entry.row = None, row
+            self.notify()
 
     def hand_out(self, ticket_id: str) -> None:
         """The ticket goes to the front, who is expected to collect it soon."""
@@ -59,10 +87,12 @@ class Register:
             self.scheduler.remove(ticket_id)
             entry = self._entries.get(ticket_id)
             if entry is not None and not entry.outcome.done():
-                entry.row = None
+                entry.prompt = entry.row = None
                 entry.finished_at_s = time.monotonic()
                 name = "delivered" if isinstance(outcome, Picture) else outcome.code
                 metrics.PICTURES.labels(entry.kind, name).inc()
+                if name == "delivered" and entry.started_at_s is not None:  # it took the device
+                    self.faults.succeeded()
                 if name == "delivered" and entry.predicted_s > 0:
                     took_s = entry.finished_at_s - entry.admitted_at_s
                     metrics.PROMISE.observe(took_s / entry.predicted_s)
@@ -73,14 +103,20 @@ class Register:
         """End one picture with what an error means for its client."""
         # The exception's text stays out of log and answer: it may quote a prompt.
         _log.error("picture failed: %s", type(error).__name__, exc_info=without_text(error))
+        with self.changed:
+            self.faults.failed(error)
         if is_out_of_memory(error):
             failure = Failure("backend_unavailable", "The device ran out of memory.")
+        elif is_lost(error):
+            failure = Failure("backend_unavailable", "The device is broken.")
         else:
             failure = Failure("backend_error", "The picture could not be made.")
         self.finish(ticket_id, failure)
 
     def fail_all(self, failure: Failure) -> None:
+        """The end: everybody is told, and nobody comes in any more."""
         with self.changed:
+            self._has_ended = True
             for ticket_id in list(self._entries):
                 self.finish(ticket_id, failure)
 

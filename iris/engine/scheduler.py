@@ -140,6 +140,10 @@ class Scheduler:
         """The picture to decode next, or a piece of it; it stays until it is removed."""
         return next(iter(self._by_urgency(self._stepped.values(), now_s)), None)
 
+    def to_encode(self, now_s: float) -> list[Work]:
+        """The pictures whose prompts or images are not encoded, the most urgent first."""
+        return self._by_urgency(self._encoding.values(), now_s)
+
     def may_run(self, stage: Stage, now_s: float) -> bool:
         """Whether the stage has something to do that may be done now, beside the other."""
         works = self._stepped if stage is Stage.DECODE else self._ready

@@ -5,6 +5,8 @@ from __future__ import annotations
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from iris.engine.denoiser import Row
 from iris.engine.loader import Components
 from iris.engine.scheduler import Work
@@ -25,6 +27,7 @@ class Entry:
     admitted_at_s: float
     predicted_s: float  # until it is finished, as it was admitted
     outcome: Future[Outcome] = field(default_factory=_new_outcome)
+    prompt: Tensor | None = None  # while it is encoded and the images are not
     row: Row | None = None  # set when prompt and images are encoded
     handed_out_at_s: float | None = None  # set when the ticket goes to the front
     started_at_s: float | None = None  # set at the first step

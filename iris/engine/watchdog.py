@@ -1,4 +1,4 @@
-"""Notices a device that hangs: nothing in this process can take it back, only a new process can."""
+"""Notices a device that hangs or is broken: only a new process can take it back."""
 
 from __future__ import annotations
 
@@ -12,12 +12,22 @@ _log = logging.getLogger("iris.engine")
 
 
 class Watchdog:
-    """Calls `on_hang` once if a stretch of work takes longer than `stall_s`."""
+    """Calls `on_hang` once if a stretch of work takes longer than `stall_s`.
 
-    def __init__(self, activity: Activity, stall_s: float, on_hang: Callable[[], None]) -> None:
+    And if the device is broken, which keeps nobody waiting: everything fails at once.
+    """
+
+    def __init__(
+        self,
+        activity: Activity,
+        stall_s: float,
+        on_hang: Callable[[], None],
+        is_broken: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._activity = activity
         self._stall_s = stall_s
         self._on_hang = on_hang
+        self._is_broken = is_broken
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="iris-watchdog", daemon=True)
 
@@ -36,5 +46,9 @@ class Watchdog:
         while not self._stopped.wait(min(1.0, self._stall_s / 4)):
             if self.is_stalled:
                 _log.critical("the device has hung for %.0f s", self._activity.longest_s())
-                self._on_hang()
-                return
+            elif self._is_broken():
+                _log.critical("the device is broken: one picture after another fails")
+            else:
+                continue
+            self._on_hang()
+            return

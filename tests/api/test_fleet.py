@@ -27,6 +27,8 @@ class Proxy:
         self.gate.set()
         self.is_silent = False
         self.quoted, self.jobs = [], []
+        self.styles, self.trouble = {}, ""
+        self.has_styles = asyncio.Event()
 
     async def quote(self, job):
         await self._speak()
@@ -53,13 +55,22 @@ class Proxy:
         await self._speak()
         return self.health_
 
+    async def serve_styles(self, folders):
+        if isinstance(self.trouble, Exception):
+            raise self.trouble
+        if not self.trouble:
+            self.styles |= folders
+            self.has_styles.set()
+        return self.trouble
+
     async def _speak(self):
         if self.is_silent:
             await asyncio.Event().wait()
 
 
-def fleet_of(*proxies):
-    return Fleet([RemoteEngine(proxy) for proxy in proxies], patience_s=PATIENCE_S)
+def fleet_of(*proxies, styles=None):
+    engines = [RemoteEngine(proxy) for proxy in proxies]
+    return Fleet(engines, styles=styles, patience_s=PATIENCE_S)
 
 
 def run(work):
@@ -253,3 +264,87 @@ def test_a_fleet_of_which_nobody_answers_has_no_health():
             await fleet_of(silent).health()
 
     run(work)
+
+
+OLD, NEW = {"dark": "/dark-1"}, {"dark": "/dark-2", "anime": "/anime-1"}
+
+
+@pytest.mark.parametrize("trouble", ["It was made for another base.", ConnectionError()])
+@pytest.mark.parametrize("known", ["from the start", "since it was served"])
+def test_where_one_engine_does_not_take_the_styles_no_name_means_two_things(trouble, known):
+    async def work():
+        proxies = Proxy(0), Proxy(1), Proxy(2)
+        fleet = fleet_of(*proxies, styles=OLD if known == "from the start" else None)
+        for proxy in proxies:
+            proxy.styles = dict(OLD)
+        if known == "since it was served":
+            await fleet.serve_styles(OLD)
+        proxies[1].trouble = trouble
+        with pytest.raises(BackendUnavailable):
+            await fleet.serve_styles(NEW)
+        return [proxy.styles["dark"] for proxy in proxies]
+
+    assert run(work) == ["/dark-1"] * 3
+
+
+def test_an_engine_that_heard_the_styles_and_did_not_say_so_is_told_when_it_is_heard_again():
+    async def work():
+        first, second = Proxy(0, 1.0), Proxy(1, 2.0)
+        fleet = fleet_of(first, second, styles=OLD)
+        second.trouble = ConnectionError()
+        with pytest.raises(BackendUnavailable):
+            await fleet.serve_styles(NEW)
+        second.styles = dict(NEW)
+        second.trouble = ""
+        await second.has_styles.wait()
+        return second.styles["dark"]
+
+    assert run(work) == "/dark-1"
+
+
+def test_an_engine_that_comes_back_serves_what_the_others_do_before_it_gets_work():
+    async def work():
+        killed, other = Proxy(0, 1.0), Proxy(1, 5.0)
+        fleet = fleet_of(killed, other, styles=OLD)
+        await fleet.serve_styles(NEW)
+        killed.outcome, made = ConnectionError(), killed.outcome
+        assert (await fleet.run(JOB)).seed == 1
+        killed.outcome, killed.styles, killed.trouble = made, dict(OLD), "not yet"
+        await asyncio.sleep(3 * PATIENCE_S)
+        assert (await fleet.run(JOB)).seed == 1
+        killed.has_styles.clear()
+        killed.trouble = ""
+        await killed.has_styles.wait()
+        await asyncio.sleep(PATIENCE_S)
+        assert (await fleet.run(JOB)).seed == 0
+        return killed.styles
+
+    assert run(work) == NEW
+
+
+def test_an_engine_that_comes_back_while_styles_are_taken_over_has_them_too():
+    async def work():
+        late, slow = Proxy(0), Proxy(1)
+        fleet = fleet_of(late, slow, styles=OLD)
+        late.is_silent = True
+        await fleet.run(JOB)
+        late.is_silent = False
+        begun, gate = asyncio.Event(), asyncio.Event()
+        serve = slow.serve_styles
+
+        async def slowly(folders):
+            begun.set()
+            await gate.wait()
+            return await serve(folders)
+
+        slow.serve_styles = slowly
+        reload = asyncio.ensure_future(fleet.serve_styles(NEW))
+        await begun.wait()
+        await asyncio.sleep(3 * PATIENCE_S)
+        assert late.styles == NEW
+        gate.set()
+        await reload
+        await asyncio.sleep(3 * PATIENCE_S)
+        return late.styles
+
+    assert run(work) == NEW

@@ -169,6 +169,27 @@ def test_a_client_that_leaves_during_admission_gives_back_the_ticket_that_comes_
     assert asyncio.run(run())[-1] == ("cancel", "t1")
 
 
+def test_a_client_that_leaves_in_the_moment_of_its_admission_gives_the_ticket_back():
+    """At each turn of the loop there is between the engine's answer and its being read."""
+
+    async def run(num_turns):
+        proxy = Proxy()
+        proxy.admit_gate.clear()
+        proxy.collect_gate.clear()
+        task = asyncio.create_task(RemoteEngine(proxy).run(JOB))
+        await proxy.admitting.wait()
+        proxy.admit_gate.set()
+        for _ in range(num_turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0.01)
+        return proxy.calls[-1]
+
+    assert [asyncio.run(run(turns)) for turns in range(8)] == [("cancel", "t1")] * 8
+
+
 def test_a_refusal_that_comes_after_the_client_left_cancels_nothing():
     async def run():
         proxy = Proxy(admission=Refusal("backend_busy", "no room", 1.0))

@@ -11,6 +11,7 @@ from iris.engine.activity import Activity
 from iris.engine.cache import Cache
 from iris.engine.conditioning import Conditioner
 from iris.engine.denoiser import Denoiser
+from iris.engine.engine import Engine
 from iris.engine.loader import load_components
 from iris.engine.lora import install_styles
 from iris.jobs import EditJob, GenerateJob, Pixels
@@ -122,3 +123,25 @@ def a_gradient(width_px, height_px, turn=0):
     channels = torch.stack([across, down, flat]).roll(turn, 0)
     rgb = channels.round().to(torch.uint8).permute(1, 2, 0).contiguous()
     return Pixels(width_px, height_px, rgb.numpy().tobytes())
+
+
+@pytest.fixture
+def make_engine(fine):
+    """make_engine(**limits) -> a started engine over the fine model; all are closed at the end."""
+    engines = []
+
+    def make(**limits):
+        fields = {
+            "max_waiting": 64,
+            "max_running": 8,
+            "cache_bytes": 1 << 24,
+            "stall_s": 30.0,
+        } | limits
+        engine = Engine(*fine, **fields)
+        engine.start()
+        engines.append(engine)
+        return engine
+
+    yield make
+    for engine in engines:
+        engine.close()

@@ -1,3 +1,5 @@
+import time
+import weakref
 from functools import partial
 
 import pytest
@@ -5,9 +7,11 @@ import torch
 from diffusers import Flux2KleinPipeline
 from torch._dynamo.utils import counters
 
+from iris.engine.activity import Activity
+from iris.engine.cache import Cache
 from iris.engine.canvas import Canvas
-from iris.engine.conditioning import PromptEncoder, encode_image
-from iris.engine.denoiser import Denoiser
+from iris.engine.conditioning import Conditioner, PromptEncoder, encode_image
+from iris.engine.denoiser import Denoiser, Row
 from iris.engine.loader import load_components
 from iris.jobs import Pixels
 from tests.engine.conftest import a_conditioner, a_gradient, a_job
@@ -140,6 +144,90 @@ def test_one_job_that_cannot_be_conditioned_fails_alone(fine):
     first, second, third = conditioner.rows([good, a_job(images=(broken,)), good])
     assert isinstance(second, Exception)
     assert torch.equal(first.references, third.references)
+
+
+@pytest.mark.parametrize("stage", ["an empty prompt", "the layout"])
+def test_memory_that_does_not_suffice_is_made_room_for_until_the_row_is_there(
+    fine, monkeypatch, stage
+):
+    components, styles = fine
+    denoiser = Denoiser(components, styles)
+    conditioner = a_conditioner(components, denoiser, cache_bytes=1 << 24)
+    job = a_job(guidance_scale=3.0, prompt="a cup")
+    (expected,) = conditioner.rows([job])
+    conditioner = a_conditioner(components, denoiser, cache_bytes=1 << 24)
+    holder, name = (
+        (conditioner._prompts, "unconditional") if "prompt" in stage else (denoiser, "prepare")
+    )
+    work, kept = getattr(holder, name), []
+
+    def full_at_first(*args, **kwargs):
+        kept.append(len(conditioner._cache))
+        if len(kept) == 1:
+            raise torch.OutOfMemoryError
+        return work(*args, **kwargs)
+
+    monkeypatch.setattr(holder, name, full_at_first)
+    (row,) = conditioner.rows([job])
+    assert kept == [1, 0]
+    assert torch.equal(row.unconditional, expected.unconditional)
+    assert torch.equal(row.latents, expected.latents)
+
+
+@pytest.mark.parametrize("stage", ["prompt", "empty prompt", "image", "layout"])
+def test_a_hang_is_seen_whatever_is_being_prepared(fine, monkeypatch, stage):
+    components, styles = fine
+    denoiser, activity = Denoiser(components, styles), Activity()
+    conditioner = Conditioner(components, denoiser, Cache(0), activity)
+    seen = []
+
+    def watched(work):
+        def slow(*args, **kwargs):
+            time.sleep(0.002)
+            seen.append(activity.longest_s())
+            return work(*args, **kwargs)
+
+        return slow
+
+    encode = conditioner._prompts.encode
+    if stage == "layout":
+        monkeypatch.setattr(denoiser, "prepare", watched(denoiser.prepare))
+    elif stage == "image":
+        monkeypatch.setattr("iris.engine.conditioning.encode_image", watched(encode_image))
+    else:
+        text = "" if stage == "empty prompt" else "a cup"
+        monkeypatch.setattr(
+            conditioner._prompts,
+            "encode",
+            lambda some: (watched(encode) if text in some else encode)(some),
+        )
+    (row,) = conditioner.rows(
+        [a_job(prompt="a cup", guidance_scale=3.0, images=(a_gradient(64, 64),))]
+    )
+    assert row.unconditional is not None
+    assert seen
+    assert min(seen) > 0
+
+
+def test_what_prompts_took_together_is_let_go_of_before_they_are_tried_one_by_one(
+    fine, monkeypatch
+):
+    conditioner = a_conditioner(fine[0], Denoiser(*fine))
+    encode, taken, held = conditioner._prompts.encode, [], []
+
+    def full_together(prompts):
+        if len(prompts) > 1:
+            activations = torch.zeros(8)
+            taken.append(weakref.ref(activations))
+            raise torch.OutOfMemoryError
+        held.extend(one() is not None for one in taken)
+        return encode(prompts)
+
+    monkeypatch.setattr(conditioner._prompts, "encode", full_together)
+    rows = conditioner.rows([a_job(prompt="a cup"), a_job(prompt="a boat")])
+    assert all(isinstance(row, Row) for row in rows)
+    assert held
+    assert not any(held)
 
 
 def test_the_unconditional_embedding_is_computed_once(prompts, monkeypatch):

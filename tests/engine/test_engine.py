@@ -12,28 +12,6 @@ from tests.engine.conftest import a_gradient, a_job
 
 
 @pytest.fixture
-def make_engine(fine):
-    """make_engine(**limits) -> a started engine over the fine model; all are closed at the end."""
-    engines = []
-
-    def make(**limits):
-        fields = {
-            "max_waiting": 64,
-            "max_running": 8,
-            "cache_bytes": 1 << 24,
-            "stall_s": 30.0,
-        } | limits
-        engine = Engine(*fine, **fields)
-        engine.start()
-        engines.append(engine)
-        return engine
-
-    yield make
-    for engine in engines:
-        engine.close()
-
-
-@pytest.fixture
 def engine(make_engine):
     return make_engine()
 
@@ -580,6 +558,25 @@ def test_a_device_that_hangs_keeps_nobody_waiting_and_takes_no_more(
     assert not engine.health().alive
 
 
+@pytest.mark.parametrize("stage", ["step", "decoding", "prepare"])
+def test_a_device_that_fails_every_call_is_given_up_like_one_that_hangs(
+    make_engine, monkeypatch, stage
+):
+    told = threading.Event()
+    engine = make_engine(stall_s=30.0, on_hang=told.set)
+
+    def broken(*args, **kwargs):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(engine._denoiser, stage, broken)
+    (ticket,) = admit(engine, a_job())
+    assert engine.collect(ticket).result(10).code == "backend_unavailable"
+    assert told.wait(10)
+    assert not engine.health().alive
+    (answer,) = engine.admit([a_job()])
+    assert answer.code == "backend_unavailable"
+
+
 def test_a_step_thread_that_ends_leaves_nobody_waiting(make_engine, monkeypatch):
     engine = make_engine()
     (ticket,) = admit(engine, a_job(num_inference_steps=50))
@@ -602,13 +599,13 @@ def test_the_step_thread_sleeps_while_a_picture_is_only_being_encoded(engine, mo
     rounds = []
     monkeypatch.setattr(engine._register, "let_go", rounds.append)
     encoding = threading.Event()
-    rows = engine._conditioner.rows
+    prompts = engine._conditioner.prompts
 
     def slow(jobs):
         encoding.wait(1.2)
-        return rows(jobs)
+        return prompts(jobs)
 
-    monkeypatch.setattr(engine._conditioner, "rows", slow)
+    monkeypatch.setattr(engine._conditioner, "prompts", slow)
     (ticket,) = admit(engine, a_job(num_inference_steps=1))
     assert isinstance(engine.collect(ticket).result(10), Picture)
     assert len(rounds) < 10

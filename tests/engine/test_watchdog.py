@@ -37,3 +37,19 @@ def test_a_watchdog_that_is_stopped_says_nothing_more():
     watchdog.stop()
     with activity.section():
         assert not called.wait(0.4)
+
+
+def test_a_device_that_is_broken_is_reported_once_though_nothing_takes_long():
+    broken, called, calls = threading.Event(), threading.Event(), []
+
+    def report():
+        calls.append(1)
+        called.set()
+
+    watchdog = Watchdog(Activity(), 0.1, report, broken.is_set)
+    watchdog.start()
+    assert not called.wait(0.3)
+    broken.set()
+    assert called.wait(10)
+    watchdog._thread.join(10)
+    assert len(calls) == 1
