@@ -382,7 +382,7 @@ class EpithreIris:
         with suppress(TimeoutError):
             async with asyncio.timeout(_GRACE_S + _LAST_WORDS_S):
                 await self._pictures.wait_for_all()
-        left_s = max(0.0, _GRACE_S - (time.monotonic() - begun_s))
+        left_s = max(_LAST_WORDS_S, _GRACE_S - (time.monotonic() - begun_s))
         with suppress(TimeoutError):
             async with asyncio.timeout(left_s):
                 await app.state.requests.finished()

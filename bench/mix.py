@@ -189,7 +189,7 @@ def opened(server: Server, rate: float, seconds: float, seed: int) -> dict[str, 
     async def run() -> dict[str, Any]:
         sender = Clients(server)
         await sender.open_loop(some_requests(seed, max(8, round(rate * seconds))), rate, seed)
-        return summary(sender.found) | told(sender.returns)
+        return {"seconds": seconds} | summary(sender.found) | told(sender.returns)
 
     return asyncio.run(run())
 
@@ -266,7 +266,7 @@ def main() -> None:
     )
     parser.add_argument("--loads-only", action="store_true", help="throughput, too, is the file's")
     options = parser.parse_args()
-    measured: dict[str, Any] = {"machine": facts(), "seconds": options.seconds}
+    measured: dict[str, Any] = {"machine": facts()}
     if options.only or options.loads_only:
         measured = json.loads(options.out.read_text()) | measured
     result = Results(options.out, measured)

@@ -87,10 +87,10 @@ def create_app(
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(serve_metrics(settings.metrics_bind, metrics))
             if settings.admin_token and settings.admin_bind != PUBLIC:
-                served = _application([*admin.routes()], metrics, requests)
+                served = _application([*admin.routes()], metrics, Requests())  # of its own loop
                 await stack.enter_async_context(serve_admin(settings.admin_bind, served))
             reloads = Reloads(offer, lambda: getattr(app.state, "reload", None))
-            control = _application([*reloads.routes()], metrics, requests)
+            control = _application([*reloads.routes()], metrics, Requests())
             await stack.enter_async_context(serve_control(settings.home, control))
             await decoder.start()
             try:

@@ -103,8 +103,10 @@ async def _read(request: Request, timeout_s: float, share: Share) -> bytes:
                 if message["type"] == "http.disconnect":
                     raise ClientDisconnect
                 chunks.append(message.get("body", b""))
-                share.take(len(chunks[-1]))
-                received += len(chunks[-1])
+                count = len(chunks[-1])
+                # small bodies always have room, whoever fills it
+                share.take(min(count, max(0, received + count - INLINE_BYTES)))
+                received += count
                 if received > MAX_BODY_BYTES:
                     raise too_large
                 if not message.get("more_body", False):

@@ -13,6 +13,7 @@ from iris.errors import BackendBusy, BackendUnavailable
 from iris.jobs import EngineHealth, Job, Picture
 
 _PATIENCE_S = 1.0  # with one of several engines; the others can do its work
+_TELLING_S = 60.0  # styles are read from a disk
 _TRIES = 2  # pictures that an engine lost are made once more on another
 
 T = TypeVar("T")
@@ -37,11 +38,14 @@ class Fleet:
         *,
         styles: Mapping[str, str] | None = None,
         patience_s: float = _PATIENCE_S,
+        telling_s: float = _TELLING_S,
     ) -> None:
         """styles: name -> folder, what the engines serve at first; None = not known.
 
         patience_s: an engine that is silent for so long gets no work until it answers again.
+        telling_s: how long an engine may take to load styles.
         """
+        self._telling_s = telling_s
         self._members = [_Member(engine) for engine in engines]
         self._styles = dict(styles or {})  # what all engines serve, as far as it is known
         self._styles_lock = asyncio.Lock()  # held while engines are told of styles
@@ -90,12 +94,12 @@ class Fleet:
         async with self._styles_lock:
             for number, member in enumerate(self._members, 1):
                 try:
-                    await member.engine.serve_styles(folders)
+                    await self._tell(member, folders)
                 except BackendUnavailable:  # this one may have heard it all the same
                     for told in self._members[:number]:
                         await self._put_back(told)
                     raise
-            self._styles |= folders
+            self._styles = dict(folders)
 
     async def wait_for_all(self) -> None:
         """Return when nobody waits for a picture any more that an engine has admitted."""
@@ -149,9 +153,16 @@ class Fleet:
     async def _put_back(self, member: _Member) -> None:
         """Have the engine serve what all did before."""
         try:
-            await member.engine.serve_styles(self._styles)
+            await self._tell(member, self._styles)
         except BackendUnavailable:
             self._leave_out(member)
+
+    async def _tell(self, member: _Member, folders: Mapping[str, str]) -> None:
+        try:
+            async with asyncio.timeout(self._telling_s):
+                await member.engine.serve_styles(folders)
+        except TimeoutError:
+            raise BackendUnavailable("An engine does not answer. Nothing was changed.") from None
 
     async def _listen(self, member: _Member) -> None:
         """Give a silent engine work again as soon as it takes some."""
@@ -172,6 +183,6 @@ class Fleet:
         if health.ready and member.is_silent:
             async with self._styles_lock:
                 if self._styles:
-                    await member.engine.serve_styles(self._styles)
+                    await self._tell(member, self._styles)
                 member.is_silent = False
         return health

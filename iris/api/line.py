@@ -72,6 +72,7 @@ class Line:
             while not is_ready.is_set() and not self._transport.is_closing():
                 if loop.time() >= until_s:
                     self._transport.abort()
+                    return
                 with suppress(TimeoutError):  # nobody tells when this side hangs up
                     await asyncio.wait_for(is_ready.wait(), _LOOK_S)
         finally:

@@ -27,6 +27,7 @@ from iris.errors import InvalidRequest
 HEADER_TIMEOUT_S = 20.0
 TAKING_TIMEOUT_S = 60.0  # in which a client takes nothing of its answer, though some is left
 LAST_WORDS_S = 1.0  # for what is still on its way when the server ends
+_LAST_WORDS_TLS_S = 5.0  # there, what is on its way counts as taken before it is
 _HANDED_OVER = "iris.handed_over"
 _KEEP_BACK = "iris.keep_back"
 
@@ -39,6 +40,7 @@ class BoundedH11Protocol(H11Protocol):
     last_words_s = LAST_WORDS_S
     _header_timer: asyncio.TimerHandle | None = None
     _taking_timer: asyncio.TimerHandle | None = None
+    _end_timer: asyncio.TimerHandle | None = None
     _is_broken = False
     _line: Line | None = None  # while the end of a reply is kept back
     _is_next_due = False
@@ -97,6 +99,8 @@ class BoundedH11Protocol(H11Protocol):
         self._is_broken = self._is_broken or exc is not None
         self._headers_are_here()
         self._is_taken()
+        if self._end_timer is not None:
+            self._end_timer.cancel()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -109,9 +113,10 @@ class BoundedH11Protocol(H11Protocol):
         super().resume_writing()
 
     def shutdown(self) -> None:
-        """End when the answer under way is taken; whoever does not take it keeps nobody up."""
+        """End when the answer under way is taken, or a moment later in any case."""
         super().shutdown()
-        self.loop.call_later(self.last_words_s, self._hang_up)
+        wait_s = _LAST_WORDS_TLS_S if _has_tls(self.transport) else self.last_words_s
+        self._end_timer = self.loop.call_later(wait_s, self._hang_up)
 
     def data_received(self, data: bytes) -> None:
         if self._header_timer is None and self._is_between_requests():

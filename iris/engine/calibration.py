@@ -16,7 +16,7 @@ from iris.jobs import EditJob, Pixels
 # The first run only pays what the first use costs. Aspects differ: a model that paints at one scale
 # paints pictures of one aspect alike, whatever their size.
 _SIZES_PX = ((128, 768), (128, 768), (768, 768))
-_STEPS = 5  # of which the middle one counts: a busy host makes some of them slow
+_STEPS = 3  # of which the middle one counts: a busy host makes some of them slow
 
 
 def measure(cost: CostModel, conditioner: Conditioner, denoiser: Denoiser) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 _WEIGHT = 0.1  # of a new observation; about the last ten count
 _MOST_OFF = 4.0  # times what is predicted; what is further off was held up by something else
-_LEAST_SPREAD = (
-    0.1  # of sizes, of their mean; from where on they tell what is fixed from what is not
-)
+_MOST_TELLING = 2.0  # times what is predicted; what is further off does not turn a line
+_LEAST_SPREAD = 0.1  # of sizes, of their mean, that tells what is fixed from what is not
+_BACK = 0.02  # of the way back, an observation
 _LEAST_SLOPE = 0.1  # share of a large piece of work that grows with its size, at least
 
 
@@ -17,14 +17,19 @@ _LEAST_SLOPE = 0.1  # share of a large piece of work that grows with its size, a
 class Line:
     """seconds = (fixed_s + per_unit_s * units) * drift.
 
-    Drift follows the observations, and the line turns where large and small work say otherwise.
+    Drift follows the observations. The line turns where large and small work say otherwise, and
+    back to how it was laid where all work is of one size, which does not tell.
     """
 
     fixed_s: float = 0.0
     per_unit_s: float = 1e-4
     drift: float = 1.0
+    _laid: tuple[float, float] = (0.0, 0.0)  # fixed_s and per_unit_s at first
     _mean: float = 0.0  # of the units observed
     _spread: float = 0.0  # squared
+
+    def __post_init__(self) -> None:
+        self._laid = self.fixed_s, self.per_unit_s
 
     def predict_s(self, units: float) -> float:
         return (self.fixed_s + self.per_unit_s * units) * self.drift
@@ -35,24 +40,32 @@ class Line:
             return
         low, high = self.drift / _MOST_OFF, self.drift * _MOST_OFF
         ratio = min(max(seconds / expected, low), high)
-        self._turn(units, (ratio / self.drift - 1.0) * expected)
+        self._turn(units, expected, ratio / self.drift)
         self.drift += _WEIGHT * (ratio - self.drift)
 
-    def _turn(self, units: float, off_s: float) -> None:
-        """Turn the line about the mean size, by what one observation is off."""
+    def _turn(self, units: float, expected_s: float, off: float) -> None:
+        """Turn the line about the mean size, by one observation that is off by this factor."""
         if not self._mean:
             self._mean = units
         away = units - self._mean
         self._mean += _WEIGHT * away
         self._spread += _WEIGHT * (away * away - self._spread)
-        if self._spread < (_LEAST_SPREAD * self._mean) ** 2:
-            return
         middle_s = self.fixed_s + self.per_unit_s * self._mean
-        slope = self.per_unit_s + _WEIGHT * off_s * away / (self._spread + away * away)
+        slope = self.per_unit_s
+        if self._spread < (_LEAST_SPREAD * self._mean) ** 2:
+            fixed_s, per_unit_s = self._laid
+            laid = per_unit_s / (fixed_s + per_unit_s * self._mean)
+            slope += _BACK * (laid * middle_s - slope)
+        elif 1 / _MOST_TELLING < off < _MOST_TELLING:
+            slope += _WEIGHT * (off - 1.0) * expected_s * away / (self._spread + away * away)
         # what is fixed is not below nothing, and not all of it
         most, least = middle_s / self._mean, _LEAST_SLOPE * middle_s / self._mean
         self.per_unit_s = min(max(slope, least), most)
         self.fixed_s = middle_s - self.per_unit_s * self._mean
+
+    def as_laid(self) -> Line:
+        """The same before anything was observed."""
+        return Line(*self._laid)
 
     def calibrate(self, points: Sequence[tuple[float, float]]) -> None:
         """Lay the line through two (units, seconds), as far as they make sense."""
@@ -60,6 +73,7 @@ class Line:
         slope = (large_s - small_s) / (large - small)
         slope = min(max(slope, _LEAST_SLOPE * large_s / large), large_s / large)
         self.fixed_s, self.per_unit_s, self.drift = large_s - slope * large, slope, 1.0
+        self._laid = self.fixed_s, self.per_unit_s
         self._mean = self._spread = 0.0
 
 
@@ -141,9 +155,7 @@ class CostModel:
 
     def as_calibrated(self) -> CostModel:
         """The same before anything was observed."""
-        encode, step, decode = (
-            replace(line, drift=1.0) for line in (self.encode, self.step, self.decode)
-        )
+        encode, step, decode = (line.as_laid() for line in (self.encode, self.step, self.decode))
         return CostModel(encode, step, decode, decode_left_after=self.decode_left_after)
 
     def decode_left(self, pieces: int) -> float:

@@ -7,7 +7,6 @@ import time
 from iris.engine.conditioning import Conditioner
 from iris.engine.loop import Loop
 from iris.engine.register import Register
-from iris.engine.ticket import Entry
 
 
 class EncodeLoop(Loop):
@@ -18,23 +17,23 @@ class EncodeLoop(Loop):
         self._conditioner = conditioner
 
     def _turn(self) -> None:
-        found = self._next()
-        if found is not None:
-            ticket_id, entry = found
-            prompt = entry.prompt
-            if prompt is not None:
-                self._register.encoded(ticket_id, self._conditioner.row(entry.job, prompt))
+        ticket_id = self._next()
+        entry = self._register.get(ticket_id) if ticket_id is not None else None
+        if ticket_id is not None and entry is not None and entry.prompt is not None:
+            self._register.encoded(ticket_id, self._conditioner.row(entry.job, entry.prompt))
 
-    def _next(self) -> tuple[str, Entry] | None:
+    def _next(self) -> str | None:
         with self._register.changed:
             self._register.changed.wait_for(
                 lambda: self._is_stopped or self._most_urgent() is not None, timeout=1.0
             )
+            self._register.let_go(time.monotonic())
             return None if self._is_stopped else self._most_urgent()
 
-    def _most_urgent(self) -> tuple[str, Entry] | None:
-        for work in self._scheduler.to_encode(time.monotonic()):
-            entry = self._register.get(work.ticket_id)
-            if entry is not None and entry.prompt is not None:
-                return work.ticket_id, entry
-        return None
+    def _most_urgent(self) -> str | None:
+        work = self._scheduler.next_encode(self._has_prompt, time.monotonic())
+        return None if work is None else work.ticket_id
+
+    def _has_prompt(self, ticket_id: str) -> bool:
+        entry = self._register.get(ticket_id)
+        return entry is not None and entry.prompt is not None

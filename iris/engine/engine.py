@@ -120,9 +120,9 @@ class Engine:
             self._is_draining = True
             metrics.READY.set(0)
         self._watchdog.stop()
-        for loop in self._loops:
-            loop.stop()
         self._register.fail_all(Failure("backend_unavailable", "The engine is stopping."))
+        for loop in self._loops:  # each ends its turn first, which may take a while
+            loop.stop()
 
     def health(self) -> EngineHealth:
         """What is true of the threads right now."""
@@ -151,11 +151,14 @@ class Engine:
 
     def _give_up(self) -> None:
         """Nothing comes back from a device that is lost: tell everybody, then whoever owns us."""
-        hung = Failure("backend_timeout", "The device does not answer any more.")
+        if self._watchdog.is_stalled:
+            failure = Failure("backend_timeout", "The device does not answer any more.")
+        else:
+            failure = Failure("backend_unavailable", "The device is broken.")
         with self._register.changed:
             self._is_hung = self._is_draining = True
             metrics.READY.set(0)
-            self._register.fail_all(hung)
+            self._register.fail_all(failure)
         self._on_hang()
 
     # -- styles -----------------------------------------------------------------------------

@@ -59,7 +59,7 @@ class Register:
         """The prompt is encoded, images are not."""
         with self.changed:
             entry = self._entries.get(ticket_id)
-            if entry is not None:
+            if entry is not None and not entry.outcome.done():
                 entry.prompt = prompt
                 self.notify()
 

@@ -16,7 +16,7 @@ The policy:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -140,9 +140,10 @@ class Scheduler:
         """The picture to decode next, or a piece of it; it stays until it is removed."""
         return next(iter(self._by_urgency(self._stepped.values(), now_s)), None)
 
-    def to_encode(self, now_s: float) -> list[Work]:
-        """The pictures whose prompts or images are not encoded, the most urgent first."""
-        return self._by_urgency(self._encoding.values(), now_s)
+    def next_encode(self, may_be: Callable[[str], bool], now_s: float) -> Work | None:
+        """The picture to encode the images of next, among those whose tickets may be."""
+        works = [work for work in self._encoding.values() if may_be(work.ticket_id)]
+        return next(iter(self._by_urgency(works, now_s)), None)
 
     def may_run(self, stage: Stage, now_s: float) -> bool:
         """Whether the stage has something to do that may be done now, beside the other."""

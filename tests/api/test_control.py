@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +117,24 @@ def test_what_a_killed_service_left_is_cleared_away(tmp_path: Path) -> None:
     with pytest.raises(BackendUnavailable, match="No service runs"):
         list(reload_styles(tmp_path))
     assert not path.exists()
+
+
+def test_a_reload_that_takes_long_does_not_hold_up_the_end(started: Any, loop: Loop) -> None:
+    """It is served on a loop of its own; the front waits for what it serves itself."""
+    front, home = started
+    begun, go = threading.Event(), threading.Event()
+
+    async def reload() -> Catalog:
+        begun.set()
+        await asyncio.to_thread(go.wait, 20)
+        return make_catalog()
+
+    front.app.state.reload = reload
+    asking = threading.Thread(target=lambda: list(reload_styles(home)))
+    asking.start()
+    try:
+        assert begun.wait(20)
+        loop.run(asyncio.wait_for(front.app.state.requests.finished(), 5))
+    finally:
+        go.set()
+        asking.join()

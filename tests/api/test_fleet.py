@@ -68,9 +68,9 @@ class Proxy:
             await asyncio.Event().wait()
 
 
-def fleet_of(*proxies, styles=None):
+def fleet_of(*proxies, styles=None, **options):
     engines = [RemoteEngine(proxy) for proxy in proxies]
-    return Fleet(engines, styles=styles, patience_s=PATIENCE_S)
+    return Fleet(engines, styles=styles, patience_s=PATIENCE_S, **options)
 
 
 def run(work):
@@ -300,6 +300,33 @@ def test_an_engine_that_heard_the_styles_and_did_not_say_so_is_told_when_it_is_h
         return second.styles["dark"]
 
     assert run(work) == "/dark-1"
+
+
+def test_an_engine_that_loads_styles_for_ever_is_not_waited_for():
+    async def work():
+        proxies = Proxy(0), Proxy(1)
+        fleet = fleet_of(*proxies, styles=OLD, telling_s=PATIENCE_S)
+        proxies[1].serve_styles = lambda _: asyncio.Event().wait()
+        with pytest.raises(BackendUnavailable):
+            await fleet.serve_styles(NEW)
+        return proxies[0].styles
+
+    assert run(work)["dark"] == "/dark-1"
+
+
+def test_an_engine_that_comes_back_is_told_of_no_style_that_was_removed():
+    async def work():
+        killed, other = Proxy(0, 1.0), Proxy(1, 5.0)
+        fleet = fleet_of(killed, other, styles=NEW)
+        await fleet.serve_styles(OLD)
+        killed.outcome, made = ConnectionError(), killed.outcome
+        assert (await fleet.run(JOB)).seed == 1
+        killed.outcome, killed.styles = made, {}
+        killed.has_styles.clear()
+        await killed.has_styles.wait()
+        return killed.styles
+
+    assert run(work) == OLD
 
 
 def test_an_engine_that_comes_back_serves_what_the_others_do_before_it_gets_work():

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from iris.api.app import create_app
+from iris.api.body import INLINE_BYTES
 from iris.api.room import Room
 from iris.catalog import Catalog, Offer, Style
 from iris.errors import (
@@ -334,11 +335,17 @@ def test_one_key_cannot_fill_the_room_of_all(
     app.state.ledger = make_ledger(settings.home)
     front = Front(app, loop)
     try:
-        long = generation(user="u" * 200, prompt="a red fox" + " " * 1_000)
-        response = front.post(GENERATIONS, json=long)
+
+        def post(num_bytes: int) -> Any:
+            body = json.dumps(generation()).encode().ljust(num_bytes)
+            return front.post(
+                GENERATIONS, content=body, headers={"content-type": "application/json"}
+            )
+
+        response = post(INLINE_BYTES + 1_001)
         assert_envelope(response, 429, "concurrency_exceeded")
         assert response.headers["retry-after"] == "1"
         for _ in range(5):  # each gives back what it took
-            assert front.post(GENERATIONS, json=generation(user="u" * 200)).status_code == 200
+            assert post(INLINE_BYTES + 900).status_code == 200
     finally:
         front.close()

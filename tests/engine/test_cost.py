@@ -57,11 +57,52 @@ def test_large_and_small_work_turn_a_line_that_was_laid_wrongly(fixed_s, per_uni
     assert line.fixed_s / line.per_unit_s == pytest.approx(100, rel=0.4)
 
 
+@pytest.mark.parametrize("per_picture", [0.013, 0.05])
+def test_passes_that_were_held_up_do_not_end_sharing(per_picture):
+    """How many pictures share a pass follows from the line, and what it learns from that."""
+    tokens, fixed_s = 1300, 0.02
+    for seed in range(5):
+        chance = random.Random(seed)
+        line = Line(fixed_s=fixed_s, per_unit_s=per_picture / tokens)
+        most = fixed_s / per_picture * 9 * tokens
+        lone = 0
+        for _ in range(3000):
+            budget = line.fixed_s / line.per_unit_s * 9
+            lone += budget < min(2 * tokens, 0.5 * most)
+            units = min(chance.randint(1, 8), max(1, int(budget / tokens))) * tokens
+            seconds = fixed_s + per_picture * units / tokens
+            held_up = 3.0 if chance.random() < 0.01 else 1.0
+            line.observe(units, seconds * chance.gauss(1.0, 0.05) * held_up)
+        assert lone < 600
+
+
+def test_what_was_measured_at_first_is_kept_whatever_came_later():
+    line = Line()
+    line.calibrate([(100, 0.2), (300, 0.4)])
+    for _ in range(100):
+        line.observe(300, 1.5)
+        line.observe(100, 0.2)
+    assert line.predict_s(300) > 0.8
+    assert line.as_laid().predict_s(300) == pytest.approx(0.4)
+    assert line.as_laid().predict_s(100) == pytest.approx(0.2)
+
+
 def test_work_of_one_size_turns_no_line():
     line = Line(fixed_s=0.01, per_unit_s=0.0001)
     for _ in range(1000):
         line.observe(300, 0.12)
     assert line.fixed_s / line.per_unit_s == pytest.approx(100)
+
+
+def test_a_line_that_was_turned_turns_back_where_nothing_tells_any_more():
+    line = Line(fixed_s=0.01, per_unit_s=0.0001)
+    for _ in range(100):
+        line.observe(100, 0.02)
+        line.observe(1000, 0.15)
+    assert line.fixed_s / line.per_unit_s < 80
+    for _ in range(1000):
+        line.observe(300, 0.04)
+    assert line.fixed_s / line.per_unit_s == pytest.approx(100, rel=0.01)
 
 
 @pytest.mark.parametrize("points", [[(100, 0.4), (300, 0.2)], [(100, 0.01), (300, 0.9)]])

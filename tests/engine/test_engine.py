@@ -569,8 +569,8 @@ def test_a_device_that_fails_every_call_is_given_up_like_one_that_hangs(
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr(engine._denoiser, stage, broken)
-    (ticket,) = admit(engine, a_job())
-    assert engine.collect(ticket).result(10).code == "backend_unavailable"
+    for ticket in admit(engine, a_job(), a_job(num_inference_steps=50)):
+        assert engine.collect(ticket).result(10).code == "backend_unavailable"
     assert told.wait(10)
     assert not engine.health().alive
     (answer,) = engine.admit([a_job()])
