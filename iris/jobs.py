@@ -137,7 +137,7 @@ class EngineHealth:
     """What the engine says of itself. Set by the engine."""
 
     ready: bool  # takes new work
-    alive: bool  # the step thread runs and moves
+    alive: bool  # its threads run and its device answers
     waiting: int
     running: int
     detail: str  # one plain sentence

@@ -34,11 +34,15 @@ class Body:
 
 
 async def read_body(
-    request: Request, *, accepts: tuple[MediaType, ...], timeout_s: float, share: Share
+    request: Request,
+    *,
+    accepts: tuple[MediaType, ...],
+    timeout_s: float,
+    share: Share | None = None,
 ) -> Body:
     """Check the headers, read and parse.
 
-    share: takes what is read.
+    share: takes what is read; None: nobody counts it.
 
     Raises:
         RateLimited, BackendBusy: there is no room for it.
@@ -82,7 +86,7 @@ def _check_encoding(request: Request) -> None:
             raise UnsupportedMediaType("The body must not be compressed: no Content-Encoding.")
 
 
-async def _read(request: Request, timeout_s: float, share: Share) -> bytes:
+async def _read(request: Request, timeout_s: float, share: Share | None) -> bytes:
     too_large = BodyTooLarge(
         f"The body is over {MAX_BODY_BYTES:,} bytes (50 MB); send fewer or smaller images."
     )
@@ -104,8 +108,8 @@ async def _read(request: Request, timeout_s: float, share: Share) -> bytes:
                     raise ClientDisconnect
                 chunks.append(message.get("body", b""))
                 count = len(chunks[-1])
-                # small bodies always have room, whoever fills it
-                share.take(min(count, max(0, received + count - INLINE_BYTES)))
+                if share is not None:  # small bodies always have room, whoever fills it
+                    share.take(min(count, max(0, received + count - INLINE_BYTES)))
                 received += count
                 if received > MAX_BODY_BYTES:
                     raise too_large

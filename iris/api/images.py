@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from iris.accounts.ledger import Ledger
 from iris.accounts.outcomes import Claim, Replay
 from iris.accounts.usage import NO_STYLE, Delivery
-from iris.api.auth import Key, KeyRing, authenticate
+from iris.api.auth import KeyRing, authenticate
 from iris.api.body import Body, MediaType, read_body
 from iris.api.charge import Charge, PaidReply
 from iris.api.dispatch import DispatcherSource
@@ -44,6 +44,18 @@ class Wire:
 
     accepts: tuple[MediaType, ...]
     read: Callable[[Body, tuple[str, ...]], ImageFields]
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A request that was read, on its way to its picture. It alone holds on to the sources."""
+
+    record: RequestRecord
+    key_id: str
+    fields: ImageFields  # without their sources once those are decoded
+    catalog: Catalog  # as it was when the request was read
+    share: Share
+    claim: Claim | None
 
 
 GENERATIONS = Wire(("application/json",), read_generate)
@@ -105,20 +117,13 @@ class Images:
             if token is not None:
                 claim = Claim(key.id, token, await fingerprint(record.route, body.values))
             # 4. to 7. The picture, as long as somebody waits for it.
-            work = self._answer(record, key, fields, catalog, share, claim)
+            asked = _Asked(record, key.id, fields, catalog, share, claim)
             del body, fields  # up to 50 MB that would stay here while the picture waits its turn
-            return await while_connected(request, work)
+            return await while_connected(request, self._answer(asked))
 
-    async def _answer(
-        self,
-        record: RequestRecord,
-        key: Key,
-        fields: ImageFields,
-        catalog: Catalog,
-        share: Share,
-        claim: Claim | None,
-    ) -> Reply:
+    async def _answer(self, asked: _Asked) -> Reply:
         """The picture, or what an earlier request with the same Idempotency-Key was given."""
+        claim = asked.claim
         ledger = self._ledger_source()
         if ledger is None:
             raise BackendUnavailable("The service is not ready yet. Try again in a while.")
@@ -126,25 +131,15 @@ class Images:
             standing = await claim_or_replay(ledger, claim, self._settings.deadline_s)
             if isinstance(standing, Replay):
                 return replay(standing)
-        making = self._make(record, key, fields, catalog, share, ledger, claim)
-        del fields  # as above
         try:
-            return await making
+            return await self._make(asked, ledger)
         except BaseException:
-            if claim is not None and not record.is_kept:
+            if claim is not None and not asked.record.is_kept:
                 ledger.give_up(claim)
             raise
 
-    async def _make(
-        self,
-        record: RequestRecord,
-        key: Key,
-        fields: ImageFields,
-        catalog: Catalog,
-        share: Share,
-        ledger: Ledger,
-        claim: Claim | None,
-    ) -> Reply:
+    async def _make(self, asked: _Asked, ledger: Ledger) -> Reply:
+        record, claim = asked.record, asked.claim
         deadline_s = time.monotonic() + self._settings.deadline_s
         dispatcher = self._dispatcher_source()
         if dispatcher is None:
@@ -153,21 +148,21 @@ class Images:
             async with asyncio.timeout(self._settings.deadline_s) as limit:
                 # 4. The source images, before anything is promised to anybody.
                 with record.stage("decode"):
-                    size_px, images, mask = await self._prepare(fields)
-                fields = fields.without_sources()
-                share.give_back()
+                    size_px, images, mask = await self._prepare(asked.fields)
+                fields = asked.fields = asked.fields.without_sources()
+                asked.share.give_back()
                 translated = await self._translate(fields.prompt)
                 record.size = f"{size_px[0]}x{size_px[1]}"
                 record.seed = draw_seed(fields)
                 # 5. The request is known to be good: its price is set aside, within all limits.
                 with record.stage("reserve"):
-                    charge = await Charge.reserve(ledger, key.id, record)
+                    charge = await Charge.reserve(ledger, asked.key_id, record)
                 # 6. The engine.
-                prompt = catalog.prompt(fields.style, translated)
+                prompt = asked.catalog.prompt(fields.style, translated)
                 job = build_job(
                     fields,
                     request_id=record.request_id,
-                    owner=key.id,
+                    owner=asked.key_id,
                     size_px=size_px,
                     seed=record.seed,
                     prompt=prompt,
@@ -181,7 +176,7 @@ class Images:
                     # 7. The reply, in a thread: compressing takes longer than the loop may stand.
                     with record.stage("encode"):
                         response = await asyncio.to_thread(
-                            render_reply, picture, fields, catalog, charge.cost_idr
+                            render_reply, picture, fields, asked.catalog, charge.cost_idr
                         )
                 except BaseException:
                     charge.void()

@@ -9,7 +9,8 @@ import os
 import re
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,9 +27,11 @@ from iris.accounts.keys import KeyRow, insert_key
 from iris.accounts.ledger import Ledger
 from iris.accounts.limits import CounterRow, Limits
 from iris.accounts.verify import verify
+from iris.api.app import create_app
 from iris.catalog import Catalog, Style
 from iris.config import Settings
 from iris.errors import Unauthenticated
+from iris.images.decode import Decoder
 from iris.jobs import EngineHealth, Job, Picture, Pixels, Usage
 
 T = TypeVar("T")
@@ -190,6 +193,33 @@ class Front:
     def close(self) -> None:
         self._loop.run(self._client.aclose())
         self._loop.run(self._lifespan.__aexit__(None, None, None))
+
+
+@contextmanager
+def opened(
+    loop: Loop,
+    home: Path,
+    dispatcher: FakeDispatcher | None = None,
+    *,
+    catalog: Catalog | None = None,
+    decoder: type[Decoder] = Decoder,
+    **changes: Any,
+) -> Iterator[Front]:
+    """A front of one test alone. Without a dispatcher, as long as it has none of its own."""
+    settings = make_settings(home, **changes)
+    app = create_app(
+        settings,
+        catalog or make_catalog(),
+        keys=FakeKeys(),
+        decoder=decoder(settings),
+        dispatcher_source=None if dispatcher is None else lambda: dispatcher,
+    )
+    app.state.ledger = make_ledger(settings.home)
+    front = Front(app, loop)
+    try:
+        yield front
+    finally:
+        front.close()
 
 
 def picture_bytes(

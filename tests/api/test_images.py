@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from iris.api.app import create_app
 from iris.api.body import INLINE_BYTES
 from iris.api.room import Room
 from iris.catalog import Catalog, Offer, Style
@@ -28,15 +27,12 @@ from iris.errors import (
 from iris.images.decode import Decoder
 from tests.api.fakes import (
     FakeDispatcher,
-    FakeKeys,
     Front,
     Loop,
     assert_envelope,
     edit,
     generation,
-    make_catalog,
-    make_ledger,
-    make_settings,
+    opened,
     picture_base64,
     picture_bytes,
     wait_for_line,
@@ -131,37 +127,19 @@ def test_every_failure_of_the_engine_has_its_answer_and_the_next_picture_comes(
 
 
 def test_a_front_without_an_engine_yet_says_so_before_it_decodes(
-    loop: Loop, tmp_path_factory: pytest.TempPathFactory
+    loop: Loop, tmp_path: Path
 ) -> None:
-    settings = make_settings(tmp_path_factory.mktemp("early"))
-    app = create_app(settings, make_catalog(), keys=FakeKeys(), decoder=Decoder(settings))
-    app.state.ledger = make_ledger(settings.home)
-    front = Front(app, loop)
-    try:
+    with opened(loop, tmp_path) as front:
         early = front.post(EDITS, json=edit(image="not base64"))
         assert_envelope(early, 503, "backend_unavailable")
-        dispatcher = app.state.dispatcher = FakeDispatcher()
+        dispatcher = front.app.state.dispatcher = FakeDispatcher()
         assert front.post(GENERATIONS, json=generation()).status_code == 200
         assert len(dispatcher.jobs) == 1
-    finally:
-        front.close()
 
 
-def test_a_picture_past_its_deadline_is_a_504_and_is_cancelled(
-    loop: Loop, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    settings = make_settings(tmp_path_factory.mktemp("late"), deadline_s=0.2)
+def test_a_picture_past_its_deadline_is_a_504_and_is_cancelled(loop: Loop, tmp_path: Path) -> None:
     dispatcher = FakeDispatcher()
-    app = create_app(
-        settings,
-        make_catalog(),
-        keys=FakeKeys(),
-        decoder=Decoder(settings),
-        dispatcher_source=lambda: dispatcher,
-    )
-    app.state.ledger = make_ledger(settings.home)
-    front = Front(app, loop)
-    try:
+    with opened(loop, tmp_path, dispatcher, deadline_s=0.2) as front:
         dispatcher.hangs = True
         response = front.post(GENERATIONS, json=generation())
         assert_envelope(response, 504, "backend_timeout")
@@ -169,8 +147,6 @@ def test_a_picture_past_its_deadline_is_a_504_and_is_cancelled(
         assert dispatcher.jobs[0].deadline_s <= 0.2
         dispatcher.hangs = False
         assert front.post(GENERATIONS, json=generation()).status_code == 200
-    finally:
-        front.close()
 
 
 @pytest.mark.parametrize("reset", [False, True])
@@ -274,67 +250,39 @@ def test_the_megabytes_of_a_request_are_let_go_while_its_picture_waits(
 
 
 def test_a_request_keeps_the_version_of_its_style_that_it_read_first(
-    loop: Loop, tmp_path: Path
+    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reload while its images are decoded changes nothing for it."""
 
     def ink(version: str, strength: float, trigger: str) -> Catalog:
         return Catalog("m", "1", "d", (Style("ink", version, "d", strength, trigger),))
 
-    settings = make_settings(tmp_path)
-    dispatcher = FakeDispatcher()
-    app: Any = None
+    offer = Offer(ink("1", 0.3, "old"))
 
     class Reloading(Decoder):
         async def size(self, *given: Any, **options: Any) -> tuple[int, int]:
-            await reloads()
+            offer.catalog = ink("2", 0.9, "new")
             return await super().size(*given, **options)
 
         async def decode(self, *given: Any, **options: Any) -> Any:
-            await reloads()
+            offer.catalog = ink("2", 0.9, "new")
             return await super().decode(*given, **options)
 
-    async def reloads() -> None:
-        offer.catalog = ink("2", 0.9, "new")
-
-    offer = Offer(ink("1", 0.3, "old"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("iris.api.app.Offer", lambda _: offer)
-        app = create_app(
-            settings,
-            offer.catalog,
-            keys=FakeKeys(),
-            decoder=Reloading(settings),
-            dispatcher_source=lambda: dispatcher,
-        )
-    app.state.ledger = make_ledger(settings.home)
-    front = Front(app, loop)
-    try:
+    monkeypatch.setattr("iris.api.app.Offer", lambda _: offer)
+    dispatcher = FakeDispatcher()
+    with opened(loop, tmp_path, dispatcher, catalog=offer.catalog, decoder=Reloading) as front:
         response = front.post(EDITS, json=edit(lora="ink", image=picture_base64()))
-        assert response.status_code == 200
-        (job,) = dispatcher.jobs
-        assert (job.lora_strength, job.prompt) == (0.3, "old, make it night")
-        assert offer.catalog.styles[0].version == "2"
-    finally:
-        front.close()
+    assert response.status_code == 200
+    (job,) = dispatcher.jobs
+    assert (job.lora_strength, job.prompt) == (0.3, "old, make it night")
+    assert offer.catalog.styles[0].version == "2"
 
 
 def test_one_key_cannot_fill_the_room_of_all(
     loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("iris.api.images.Room", lambda: Room(most=3_000, most_of_one=1_000))
-    settings = make_settings(tmp_path)
-    dispatcher = FakeDispatcher()
-    app = create_app(
-        settings,
-        make_catalog(),
-        keys=FakeKeys(),
-        decoder=Decoder(settings),
-        dispatcher_source=lambda: dispatcher,
-    )
-    app.state.ledger = make_ledger(settings.home)
-    front = Front(app, loop)
-    try:
+    with opened(loop, tmp_path, FakeDispatcher()) as front:
 
         def post(num_bytes: int) -> Any:
             body = json.dumps(generation()).encode().ljust(num_bytes)
@@ -347,5 +295,3 @@ def test_one_key_cannot_fill_the_room_of_all(
         assert response.headers["retry-after"] == "1"
         for _ in range(5):  # each gives back what it took
             assert post(INLINE_BYTES + 900).status_code == 200
-    finally:
-        front.close()

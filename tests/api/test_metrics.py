@@ -12,20 +12,14 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
-from iris.api.app import create_app
 from iris.api.metrics import Metrics, serve_metrics
 from iris.api.record import RequestRecord
-from iris.images.decode import Decoder
 from tests.api.fakes import (
     LIVE_KEY,
     FakeDispatcher,
-    FakeKeys,
-    Front,
     Loop,
     generation,
-    make_catalog,
-    make_ledger,
-    make_settings,
+    opened,
 )
 
 
@@ -46,24 +40,11 @@ def test_requests_are_counted_where_only_the_metrics_listener_shows_them(
     loop: Loop, tmp_path: Path
 ) -> None:
     port = free_port()
-    settings = make_settings(tmp_path, metrics_bind=f"127.0.0.1:{port}")
-    dispatcher = FakeDispatcher()
-    app = create_app(
-        settings,
-        make_catalog(),
-        keys=FakeKeys(),
-        decoder=Decoder(settings),
-        dispatcher_source=lambda: dispatcher,
-    )
-    app.state.ledger = make_ledger(settings.home)
-    front = Front(app, loop)
-    try:
+    with opened(loop, tmp_path, FakeDispatcher(), metrics_bind=f"127.0.0.1:{port}") as front:
         front.post("/v1/images/generations", json=generation(lora="dark", prompt="Nightfall"))
         front.post("/v1/images/generations", json=generation(n=2))
         front.request("BREW", "/x-secret")
         text = fetch(port)
-    finally:
-        front.close()
     route = 'route="/v1/images/generations"'
     for line in (
         f'iris_requests_total{{code="",method="POST",{route},status="200"}} 1.0',

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from iris.accounts.accounts import create_account, top_up
 from iris.accounts.db import Database
@@ -158,3 +159,14 @@ def test_without_a_key_there_is_no_usage(market: Market) -> None:
     secret = market.secrets["one web"]
     reply = market.front.get(f"/v1/usage?api_key={secret}", key=None)
     assert_envelope(reply, 401, "authentication_error")
+
+
+def test_sums_that_cannot_be_read_are_told_so(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise OperationalError("SELECT", {}, Exception("away"))
+
+    monkeypatch.setattr("iris.api.usage.sum_usage", away)
+    reply = market.front.get("/v1/usage", key=market.secrets["one web"])
+    assert_envelope(reply, 503, "backend_unavailable")

@@ -104,13 +104,13 @@ def test_a_home_that_may_not_be_read_is_told(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def locked(url: str) -> str:
-        raise PermissionError(13, "Permission denied", "/root/iris.db")
+        raise PermissionError(13, "Permission denied", "/elsewhere/iris.db")
 
     monkeypatch.setattr("iris.doctor.surroundings.state_of", locked)
     monkeypatch.setattr(Path, "exists", locked)
     found = {f.subject: f for f in look_around(settings, "127.0.0.1:0")}
     assert found["database"].level == "stop"
-    assert found["database"].found == "/root/iris.db cannot be read (Permission denied)"
+    assert found["database"].found == "/elsewhere/iris.db cannot be read (Permission denied)"
 
 
 def test_a_store_that_cannot_be_made_is_told(
