@@ -6,8 +6,9 @@ Without a GPU it says so and measures nothing. --rehearse runs all of it on a CP
 the same shape and a fraction of its width, to see that it runs; it writes no result.
 
 Milliseconds of the steps alone and of whole pictures, TFLOP/s of the steps, peak memory, the share
-of the floor, with blocks in bfloat16 and in float8, and the stock pipeline beside it, eager and
-compiled. What matters most comes first, and each figure is written when it is there.
+of the floor, with blocks in bfloat16 and in float8, in turns with the stock pipeline's pictures;
+and the stock pipeline compiled. What matters most comes first, and each figure is written when it
+is there.
 Source of the configuration and of the floors: the published config of FLUX.2-klein-4B, and the
 floating-point operations of its steps at 790 TFLOP/s, dense bfloat16 as measured on an H200.
 """
@@ -18,7 +19,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -57,15 +58,21 @@ def a_job(side: int, steps: int, references: int, lora: str | None = None, seed:
 
 def milliseconds(work: Callable[[], object], rounds: int) -> float:
     """The median, each round to the end of what it asked the device for."""
-    taken = []
+    return in_turns([work], rounds)[0]
+
+
+def in_turns(works: Sequence[Callable[[], object]], rounds: int) -> list[float]:
+    """The median of each: what one gets of the device's clock, the others get, too."""
+    taken: list[list[float]] = [[] for _ in works]
     for turn in range(rounds + 1):  # the first is not counted
-        _wait()
-        begun = time.perf_counter()
-        work()
-        _wait()
-        if turn > 0:
-            taken.append(1000 * (time.perf_counter() - begun))
-    return statistics.median(taken)
+        for work, times in zip(works, taken, strict=True):
+            _wait()
+            begun = time.perf_counter()
+            work()
+            _wait()
+            if turn > 0:
+                times.append(1000 * (time.perf_counter() - begun))
+    return [statistics.median(times) for times in taken]
 
 
 def _wait() -> None:
@@ -78,14 +85,14 @@ class Measure:
 
     def __init__(
         self,
-        result: dict[str, Any],
         keep: Callable[[str, dict[str, Any]], None],
         rounds: int,
         side_of: Callable[[int], int],
+        stock: Callable[[Job], Callable[[], object]],
     ) -> None:
         """side_of: the side that stands for another one, in a rehearsal a smaller one."""
-        self._result = result
         self._keep = keep
+        self._stock = stock
         self._rounds = rounds
         self._side_of = side_of
 
@@ -102,13 +109,14 @@ class Measure:
         except Exception as error:
             self._keep(f"{name} failed", {"error": f"{type(error).__name__}: {error}"[:400]})
 
-    def stock(self, stock: Callable[[Job], Callable[[], object]], case: Case) -> None:
+    def stock(self, name: str, case: Case) -> None:
+        """By itself; `engine` measures it beside the engine."""
         side, steps, count = case
         job = a_job(self._side_of(side), steps, count)
-        self._keep(f"stock, {_name(case)}", {"picture_ms": round(self._ms(stock(job)))})
+        self._keep(f"{name}, {_name(case)}", {"picture_ms": round(self._ms(self._stock(job)), 1)})
 
     def engine(self, name: str, bench: Bench, case: Case) -> None:
-        """Steps alone, how soon all of them are asked for, and whole pictures."""
+        """Steps alone, how soon all of them are asked for; whole pictures and the stock's."""
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         side, steps, count = case
@@ -118,9 +126,9 @@ class Measure:
         begun = time.perf_counter()
         all_steps()
         asked_ms = 1000 * (time.perf_counter() - begun)
-        whole_ms = self._ms(bench.pictures([job]))
+        works = [bench.pictures([job]), self._stock(job)]
+        whole_ms, stock_ms = in_turns(works, self._rounds)
         flops = bench.flops_a_step(job) * steps
-        stock_ms = self._result[f"stock, {_name(case)}"]["picture_ms"]
         floor_ms = CASES[case]
         self._keep(
             f"{name}, {_name(case)}",
@@ -128,6 +136,7 @@ class Measure:
                 "steps_ms": round(taken_ms, 1),
                 "asked_for_ms": round(asked_ms, 1),
                 "picture_ms": round(whole_ms, 1),
+                "stock_ms": round(stock_ms, 1),
                 "tflops": round(flops / taken_ms / 1e9, 1),
                 "of_the_floor": floor_ms and round(taken_ms / floor_ms, 2),
                 "stock/engine": round(stock_ms / whole_ms, 2),
@@ -153,6 +162,10 @@ class Measure:
         with patch.object(bench.denoiser._decoder, "_recordings", None):
             taken["decode_call_by_call_ms"] = self._ms(lambda: bench.denoiser.decode(row))
             same = bench.denoiser.decode(row)
+        edit = a_job(self._side_of(704), 4, 1)
+        [canvas] = bench.model.image_canvases(edit)
+        work = partial(bench.conditioner._images.encode, edit.images[0], canvas)
+        taken["encode_image_704_ms"] = self._ms(work)
         stages = {name: round(ms, 1) for name, ms in taken.items()}
         self._keep("engine, the stages of 768x768", stages)
         self._keep(
@@ -173,10 +186,7 @@ class Measure:
         wishes = (None, "one", "two", "one")
         plain = self._plain(768, len(wishes))
         mixed = [replace(job, lora=wish) for job, wish in zip(plain, wishes, strict=True)]
-        # in turns: what one gets of the device's clock, the other gets, too
-        without, with_styles = bench.steps(plain), bench.steps(mixed)
-        pairs = [(self._ms(without), self._ms(with_styles)) for _ in range(2)]
-        none_ms, mixed_ms = (statistics.mean(side) for side in zip(*pairs, strict=True))
+        none_ms, mixed_ms = in_turns([bench.steps(plain), bench.steps(mixed)], self._rounds)
         self._keep(
             "styles, four pictures at once",
             {
@@ -185,13 +195,13 @@ class Measure:
                 "cost": round(mixed_ms / none_ms - 1, 4),
             },
         )
-        one = self._plain(768)
-        alone_ms = self._ms(bench.steps(one))
-        dressed_ms = self._ms(bench.steps([replace(one[0], lora="one")]))
+        [one] = self._plain(768)
+        works = [bench.steps([job]) for job in (one, replace(one, lora="one"))]
+        alone_ms, dressed_ms = in_turns(works, self._rounds)
         self._keep("styles, one picture", {"cost": round(dressed_ms / alone_ms - 1, 4)})
 
     def fp8(self, bench: Bench, components: Components) -> None:
-        """The blocks of a copy in float8, for two sizes whose stock pictures are measured."""
+        """The blocks of a copy in float8."""
         begun = time.perf_counter()
         eight_bits = in_fp8(components, compiled=components.device.type == "cuda")
         _wait()
@@ -312,9 +322,9 @@ def main() -> None:
         )
 
     with torch.inference_mode():
-        measure = Measure(result, keep, options.rounds, side_of)
+        measure = Measure(keep, options.rounds, side_of, stock)
         components = components_of(pipeline, device)
-        measure.stock(stock, FIRST)
+        measure.stock("stock before anything is compiled", FIRST)
         styles = add_styles(pipeline.transformer, ("one", "two"))
         begun = time.perf_counter()
         bench = Bench(components, styles, compiled=not options.rehearse)
@@ -324,10 +334,7 @@ def main() -> None:
         measure.engine("engine", bench, FIRST)
         measure.tried("recorded", lambda: measure.recorded(bench))
         measure.tried("styles", lambda: measure.styles(bench))
-        measure.stock(stock, (960, 4, 0))
-        measure.engine("engine", bench, (960, 4, 0))
-        for case in list(CASES)[2:]:
-            measure.stock(stock, case)
+        for case in list(CASES)[1:]:
             measure.engine("engine", bench, case)
         measure.batches(bench)
         measure.unlike(bench)
@@ -337,11 +344,7 @@ def main() -> None:
         eager = Bench(components, Styles(pipeline.transformer), compiled=False)
         measure.engine("engine eager", eager, FIRST)
         pipeline.transformer.compile_repeated_blocks(dynamic=True)
-        job = a_job(side_of(768), 4, 0)
-        keep(
-            "stock compiled, 768x768, 4 steps",
-            {"picture_ms": round(milliseconds(stock(job), options.rounds))},
-        )
+        measure.stock("stock compiled", FIRST)
     if options.rehearse:
         print("A rehearsal: these figures mean nothing and are not kept.")
 
