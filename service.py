@@ -124,10 +124,10 @@ class IrisEngine:
             quieten()
         own_cores = max(1, len(os.sched_getaffinity(0)) // _NUM_ENGINES)
         use_threads(settings.cpu_threads or own_cores)
-        keep_memory()
         models = resolve(registry)
         _log.info("loading %s", registry.base.tag)
         device = choose_device(settings.device, self.number)
+        keep_memory(device)
         dtype = choose_dtype(settings.dtype, device)
         check_memory(
             registry.base.name, model_size(models.base_path), settings.fit, device, dtype.itemsize

@@ -63,7 +63,7 @@ class Bench:
     """One denoiser, and the clock of its device."""
 
     def __init__(self, components: Components, styles: Styles, compiled: bool) -> None:
-        self._model = components
+        self.model = components
         self.denoiser = Denoiser(components, styles, compiled=compiled)
         self.denoiser.warm()
         self.call_by_call = Encoding(components, self.denoiser, compiled=False)
@@ -73,7 +73,7 @@ class Bench:
         self.conditioner = encoding.conditioner
 
     def flops_a_step(self, job: Job) -> float:
-        return flops_a_step(self._model, self.rows([job])[0])
+        return flops_a_step(self.model, self.rows([job])[0])
 
     def steps(self, jobs: Sequence[Job]) -> Callable[[], None]:
         """All steps of pictures that are encoded already."""

@@ -326,9 +326,9 @@ def main() -> None:
         return
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     quieten()
-    keep_memory()
     use_threads(1 if options.rehearse else 8)
     device = torch.device("cpu" if options.rehearse else "cuda")
+    keep_memory(device)
     scale = SMALL if options.rehearse else REAL
     minutes = options.minutes or (0.25 if options.rehearse else 10.0)
     result: dict[str, Any] = {

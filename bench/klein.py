@@ -224,8 +224,8 @@ def main() -> None:
         if (way.transformer, way.text_encoder) not in product(TRANSFORMER, TEXT_ENCODER):
             raise SystemExit(f"{way}: TRANSFORMER is {TRANSFORMER}, TEXT is {TEXT_ENCODER}.")
     quieten()
-    keep_memory()
     device = torch.device("cpu" if options.rehearse else "cuda")
+    keep_memory(device)
     dtype = torch.float32 if options.rehearse else torch.bfloat16
     side, edit = (s // 8 // 16 * 16 if options.rehearse else s for s in (options.side, 704))
     largest = replace(a_job(edit, 1, 5), guidance_scale=2.0)

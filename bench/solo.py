@@ -74,8 +74,8 @@ def job_of(side: int, steps: int, count: int, seed: int) -> Job:
 
 
 def engine(model: Path, compiled: bool) -> Callable[[Job], None]:
-    keep_memory()
     device = choose_device("auto")
+    keep_memory(device)
     components = load_components(model, device, choose_dtype("auto", device))
     # every size as it is, as the stock pipeline does
     components = replace(components, sides=None, composition_sides=None, reference_sides=None)

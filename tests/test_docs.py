@@ -68,3 +68,15 @@ def test_every_link_leads_somewhere(page):
         found = path.parent / target if target else path
         assert found.exists(), target
         assert not anchor or anchor in anchors(found.read_text()), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_line_of_a_table_has_the_cells_of_its_head(page):
+    cells = 0
+    for line in (ROOT / page).read_text().splitlines():
+        if not line.startswith("|"):
+            cells = 0
+            continue
+        found = len(re.sub(r"\\\||`[^`]*`", "", line).split("|"))
+        assert cells in (0, found), line
+        cells = found

@@ -12,17 +12,18 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from iris.engine import metrics
 from iris.engine.activity import Activity
 from iris.engine.cache import Cache, Key
-from iris.engine.canvas import Canvas, resized
+from iris.engine.canvas import Canvas
 from iris.engine.denoiser import Denoiser, Row
+from iris.engine.encoder import ImageEncoder
 from iris.engine.floor import least_rows
-from iris.engine.latents import Grid, normalise, patchify, to_tokens
+from iris.engine.latents import Grid
 from iris.engine.loader import Components
 from iris.engine.memory import with_room
+from iris.engine.pointwise import Pointwise
 from iris.engine.quantised import EightBitLinear
 from iris.engine.replay import Recorder, Replay
 from iris.engine.streaming import StreamedBlocks
@@ -172,27 +173,6 @@ class PromptEncoder:
         return known
 
 
-@torch.inference_mode()
-def encode_image(pixels: Pixels, components: Components, canvas: Canvas) -> Tensor:
-    """An image's tokens on its canvas: (1, H*W, C).
-
-    Sides off the model's own grid are continued by their last row and column, the same way a
-    picture is made on the covering grid and cropped.
-    """
-    grid = canvas.grid
-    values = torch.frombuffer(bytearray(pixels.rgb), dtype=torch.uint8)
-    values = upload(values, components.device)
-    image = values.view(1, pixels.height_px, pixels.width_px, 3).permute(0, 3, 1, 2).float()
-    image = resized(image, canvas.width_px, canvas.height_px).clamp(0.0, 255.0)
-    image = 2.0 * (image / 255.0) - 1.0
-    right = grid.columns * components.pixels_per_token - canvas.width_px
-    bottom = grid.rows * components.pixels_per_token - canvas.height_px
-    image = functional.pad(image, (0, right, 0, bottom), mode="replicate")
-    image = image.to(components.dtype)
-    cells = patchify(components.vae.encode(image).latent_dist.mode())
-    return to_tokens(normalise(cells, components.vae))
-
-
 class Conditioner:
     """Jobs -> rows ready to be stepped, all their prompts through the text encoder at once."""
 
@@ -209,12 +189,16 @@ class Conditioner:
         self._model = components
         self._denoiser = denoiser
         self._prompts = PromptEncoder(components, compiled=compiled)
+        # Compiled on CUDA alone, as prompts are.
+        pointwise = Pointwise(compiled=compiled and components.device.type == "cuda")
+        self._images = ImageEncoder(components, pointwise)
         self._cache = cache
         self._activity = activity
 
     def warm(self) -> None:
         """Do at start what would otherwise be done while somebody waits."""
         self._prompts.warm()
+        self._images.warm()
 
     def rows(self, jobs: Sequence[Job]) -> list[Row | Exception]:
         """Condition the jobs; a job that cannot be conditioned gives its exception in its place."""
@@ -281,7 +265,7 @@ class Conditioner:
         tokens = self._cache.get(owner, ("image", content))
         if tokens is None:
             with self._activity.section(), metrics.timed("image_encode"):
-                tokens = with_room(lambda: encode_image(pixels, self._model, canvas), self._cache)
+                tokens = with_room(lambda: self._images.encode(pixels, canvas), self._cache)
             self._cache.put(owner, ("image", content), tokens)
         return tokens, canvas.grid
 

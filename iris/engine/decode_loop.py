@@ -7,7 +7,7 @@ import time
 from iris.engine import metrics
 from iris.engine.activity import Activity
 from iris.engine.cache import Cache
-from iris.engine.decoder import Pieces
+from iris.engine.convolutions import Pieces
 from iris.engine.denoiser import Denoiser, Row, to_pixels
 from iris.engine.loop import Loop
 from iris.engine.memory import is_out_of_memory, make_room

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from iris.engine.canvas import Canvas, resized
-from iris.engine.decoder import PictureDecoder, Pieces, at_once
+from iris.engine.convolutions import Pieces, at_once
+from iris.engine.decoder import PictureDecoder
 from iris.engine.flow import euler_step, initial_noise, mix, sigma_schedule
 from iris.engine.latents import (
     Grid,

@@ -40,7 +40,7 @@ _log = logging.getLogger("iris")
 _KLEIN_TEXT_LAYERS = (9, 18, 27)
 _KLEIN_TEXT_TOKENS = 512
 WHOLE = Fit()
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # glibc, malloc.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +107,17 @@ def use_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
-def keep_memory() -> None:
-    """Let the process keep what it frees, and give out again what it kept.
+def keep_memory(device: torch.device) -> None:
+    """Let a process that computes on the CPU keep what it frees, and give out again what it kept.
 
     glibc takes large blocks from the kernel anew each time, page by page, and gives them back:
-    a third of a decoding's time. Blocks up to 32 MiB, the most it allows, then come from
-    what is there. Where the C library is another one, nothing changes.
+    a third of a decoding's time. Now all blocks come from one heap that does not shrink. Where the
+    C library is another one, nothing changes.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+    if mallopt is not None and device.type == "cpu":
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_ARENA_MAX, 1)  # others are cut into heaps of 64 MiB, which come and go
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 

@@ -144,6 +144,19 @@ def levels(
     """
     x = x.float()
     mean, square = x.mean(3).mean(2)[0], x.square().mean(3).mean(2)[0]
+    return by_group(mean, square, offset, weight, bias, groups, eps)
+
+
+def by_group(
+    mean: Tensor,
+    square: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    groups: int,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    """`levels` of a picture whose channels have these means, also of their squares: (channels,)."""
     variance = (square - mean.square()).clamp(min=0.0)
     variance, mean = variance.view(groups, -1), (mean + offset).view(groups, -1)
     middle = mean.mean(1, keepdim=True)
@@ -164,6 +177,11 @@ def enlarged(x: Tensor, offset: Tensor) -> Tensor:
     _, height, _, width, _, channels = lines.shape
     lines = lines.expand(1, height, 2, width, 2, channels)
     return lines.reshape(1, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
+
+
+def bordered(x: Tensor, offset: Tensor) -> Tensor:
+    """A picture (1, channels, height, width) and its offset, with nothing right and below of it."""
+    return functional.pad((x + offset[:, None, None]).to(x.dtype), (0, 1, 0, 1))
 
 
 def beside_swiglu(seen: Tensor, x: Tensor, has_room: bool = False) -> Tensor:
@@ -224,6 +242,7 @@ class Pointwise:
         self.levels = self._made(levels)  # apart from what uses it, or each pixel would compute it
         self.activated = self._made(activated)
         self.enlarged = self._made(enlarged)
+        self.bordered = self._made(bordered)
         self.in_fp8 = self._made(in_fp8)
 
     def settle(self) -> None:

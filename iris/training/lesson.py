@@ -14,9 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from iris.engine.canvas import Canvas
-from iris.engine.conditioning import PromptEncoder, encode_image
+from iris.engine.conditioning import PromptEncoder
+from iris.engine.encoder import ImageEncoder
 from iris.engine.latents import Grid, image_positions, text_positions
 from iris.engine.loader import Components
+from iris.engine.pointwise import Pointwise
 from iris.training.pictures import Example, read_pixels
 
 _STEPS = 20  # of the schedule whose shift the noise levels have
@@ -40,9 +42,10 @@ def prepare(
     Raises:
         StoreError: a picture cannot be read.
     """
-    encoder = PromptEncoder(components)
+    read_prompt = PromptEncoder(components)
+    images = ImageEncoder(components, Pointwise(compiled=False))
     prompts = {
-        caption: encoder.encode([caption]).cpu().clone()
+        caption: read_prompt.encode([caption]).cpu().clone()
         for caption in sorted({example.caption for example in examples})
     }
     lessons = []
@@ -50,7 +53,7 @@ def prepare(
         pixels = read_pixels(example.file, side_px, components.pixels_per_token)
         size = pixels.width_px, pixels.height_px
         canvas = Canvas.of(*size, components.pixels_per_token, components.sides)
-        latents = encode_image(pixels, components, canvas).float().cpu().clone()
+        latents = images.encode(pixels, canvas).float().cpu().clone()
         lessons.append(Lesson(latents, prompts[example.caption], canvas.grid))
     return lessons, prompts
 

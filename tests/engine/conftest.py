@@ -4,8 +4,12 @@
 between the model's own.
 """
 
+import copy
+
 import pytest
 import torch
+from diffusers import AutoencoderKLFlux2
+from torch import nn
 
 from iris.engine.activity import Activity
 from iris.engine.cache import Cache
@@ -18,6 +22,12 @@ from iris.jobs import EditJob, GenerateJob, Pixels
 from tests.engine.tiny_model import write_model, write_style
 
 VAE_WIDTHS = {"fine": (8, 8, 16, 32), "coarse": (8, 8, 8, 16, 24)}
+
+
+def in_float64(module):
+    """A copy, with channels first: what all others are measured by."""
+    return copy.deepcopy(module).to(torch.float64, memory_format=torch.contiguous_format)
+
 
 DIFFERENCES = pytest.StashKey[list[float]]()
 
@@ -39,6 +49,27 @@ def pytest_terminal_summary(terminalreporter, config):
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def many_widths():
+    """A VAE with all that klein's has: attention, shortcuts, biases that are felt.
+
+    And more widths, as iris-mini has: a compiler makes few graphs of one function.
+    """
+    torch.manual_seed(0)
+    vae = AutoencoderKLFlux2(
+        block_out_channels=(4, 8, 12, 16, 20, 24),
+        down_block_types=("DownEncoderBlock2D",) * 6,
+        up_block_types=("UpDecoderBlock2D",) * 6,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+    )
+    for module in vae.modules():
+        if isinstance(module, nn.Conv2d | nn.GroupNorm):
+            nn.init.normal_(module.bias)
+    return vae.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,7 @@ from torch._dynamo.utils import counters
 
 from iris.engine.activity import Activity
 from iris.engine.cache import Cache
-from iris.engine.canvas import Canvas
-from iris.engine.conditioning import Conditioner, PromptEncoder, encode_image
+from iris.engine.conditioning import Conditioner, PromptEncoder
 from iris.engine.denoiser import Denoiser, Row
 from iris.engine.loader import load_components
 from iris.jobs import Pixels
@@ -193,7 +192,8 @@ def test_a_hang_is_seen_whatever_is_being_prepared(fine, monkeypatch, stage):
     if stage == "layout":
         monkeypatch.setattr(denoiser, "prepare", watched(denoiser.prepare))
     elif stage == "image":
-        monkeypatch.setattr("iris.engine.conditioning.encode_image", watched(encode_image))
+        images = conditioner._images
+        monkeypatch.setattr(images, "encode", watched(images.encode))
     else:
         text = "" if stage == "empty prompt" else "a cup"
         monkeypatch.setattr(
@@ -234,19 +234,6 @@ def test_the_unconditional_embedding_is_computed_once(prompts, monkeypatch):
     first = prompts.unconditional()
     monkeypatch.setattr(prompts, "encode", None)
     assert prompts.unconditional() is first
-
-
-def test_an_image_off_the_models_grid_is_continued_by_its_edge(coarse):
-    components, _ = coarse
-    image = a_gradient(48, 80)  # 32 pixels a token: the grid is 64x96
-    rows = [image.rgb[i : i + 48 * 3] for i in range(0, len(image.rgb), 48 * 3)]
-    wide = [row + row[-3:] * 16 for row in rows]
-    padded = Pixels(64, 96, b"".join(wide + [wide[-1]] * 16))
-    canvas = Canvas.of(48, 80, 32, None)
-    ours = encode_image(image, components, canvas)
-    theirs = encode_image(padded, components, Canvas.of(64, 96, 32, None))
-    assert (canvas.grid.rows, canvas.grid.columns) == (3, 2)
-    assert torch.equal(ours, theirs)
 
 
 @torch.inference_mode()

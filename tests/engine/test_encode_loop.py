@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from iris.engine import conditioning
+from iris.engine.encoder import ImageEncoder
 from iris.jobs import Failure, Picture, Ticket
 from tests.engine.conftest import a_gradient, a_job
 
@@ -16,13 +16,13 @@ class Encoding:
         self.widths = []
         self.go = threading.Event()
         self.go.set()
-        self._encode = conditioning.encode_image
-        monkeypatch.setattr(conditioning, "encode_image", self)
+        self._encode = ImageEncoder.encode
+        monkeypatch.setattr(ImageEncoder, "encode", lambda *given: self(*given))
 
-    def __call__(self, pixels, *given):
+    def __call__(self, encoder, pixels, canvas):
         assert self.go.wait(20)
         self.widths.append(pixels.width_px)
-        return self._encode(pixels, *given)
+        return self._encode(encoder, pixels, canvas)
 
     def hold(self):
         self.widths.clear()
@@ -77,14 +77,14 @@ def test_images_of_a_picture_that_nobody_wants_any_more_are_not_encoded(make_eng
 
 
 def test_images_that_cannot_be_encoded_fail_their_picture_alone(make_engine, monkeypatch):
-    real = conditioning.encode_image
+    real = ImageEncoder.encode
 
-    def encode_image(pixels, *given):
+    def encode(encoder, pixels, canvas):
         if pixels.width_px == 80:
             raise ValueError
-        return real(pixels, *given)
+        return real(encoder, pixels, canvas)
 
-    monkeypatch.setattr(conditioning, "encode_image", encode_image)
+    monkeypatch.setattr(ImageEncoder, "encode", encode)
     engine = make_engine()
     answers = engine.admit([an_edit(side) for side in (64, 80, 96)])
     outcomes = [engine.collect(answer.ticket_id).result(20) for answer in answers]

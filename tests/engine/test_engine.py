@@ -439,7 +439,7 @@ def test_the_same_prompt_and_image_of_one_owner_are_encoded_once(engine, monkeyp
     job = a_job(images=(a_gradient(64, 96),))
     first = picture(engine, job)
     monkeypatch.setattr(engine._conditioner._prompts, "encode", None)
-    monkeypatch.setattr("iris.engine.conditioning.encode_image", None)
+    monkeypatch.setattr(engine._conditioner._images, "encode", None)
     assert picture(engine, job).pixels == first.pixels
     (ticket,) = admit(engine, a_job(images=(a_gradient(64, 96),), owner="key_2"))
     assert isinstance(engine.collect(ticket).result(30), Failure)  # nothing of another owner's

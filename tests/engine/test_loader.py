@@ -143,11 +143,11 @@ count.restype = Info
 
 def from_the_kernel():
     before = count().hblks
-    block = torch.ones(20 << 18)  # 20 MiB
+    block = torch.ones(40 << 18)  # 40 MiB
     return count().hblks - before
 
 first = from_the_kernel()
-keep_memory()
+keep_memory(torch.device("cpu"))
 print(first, from_the_kernel())
 """
 

@@ -16,10 +16,12 @@ from evaluation.measures import Image
 from evaluation.view import scaled, view
 from iris.engine.activity import Activity
 from iris.engine.cache import Cache
-from iris.engine.conditioning import Conditioner, encode_image
+from iris.engine.conditioning import Conditioner
 from iris.engine.denoiser import Denoiser, to_pixels
+from iris.engine.encoder import ImageEncoder
 from iris.engine.loader import choose_dtype, load_components, quieten, use_threads
 from iris.engine.lora import install_styles
+from iris.engine.pointwise import Pointwise
 from iris.jobs import EditJob, GenerateJob, Job, Pixels
 from world.render import render
 from world.spec import Scene
@@ -110,6 +112,7 @@ class Model:
             self._components.transformer, {folder.name: folder for folder in folders}
         )
         self._denoiser = Denoiser(self._components, styles)
+        self._encoder = ImageEncoder(self._components, Pointwise(compiled=False))
         self._conditioner = Conditioner(self._components, self._denoiser, Cache(0), Activity())
 
     def make(self, tasks: Sequence[Task]) -> Iterator[Image]:
@@ -134,7 +137,7 @@ class Model:
         [row] = self._conditioner.rows([Task("", empty, width, height, seed=0).job([])])
         if isinstance(row, Exception):
             raise row
-        row.latents = encode_image(_pixels(picture), self._components, row.canvas)
+        row.latents = self._encoder.encode(_pixels(picture), row.canvas)
         return _array(to_pixels(self._denoiser.decode(row)))
 
     def fingerprint(self) -> str:
