@@ -57,7 +57,8 @@ def served(
         yield server.servers[0].sockets[0].getsockname()
     finally:
         server.should_exit = True
-        thread.join()
+        thread.join(60)
+        assert not thread.is_alive(), "the server does not end"
 
 
 @pytest.fixture(scope="session")
