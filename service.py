@@ -114,6 +114,7 @@ class IrisEngine:
             keep_memory,
             load_components,
             quieten,
+            use_one_heap,
             use_threads,
         )
         from iris.engine.lora import install_styles
@@ -127,7 +128,7 @@ class IrisEngine:
         models = resolve(registry)
         _log.info("loading %s", registry.base.tag)
         device = choose_device(settings.device, self.number)
-        keep_memory(device)
+        use_one_heap(device)
         dtype = choose_dtype(settings.dtype, device)
         check_memory(
             registry.base.name, model_size(models.base_path), settings.fit, device, dtype.itemsize
@@ -140,6 +141,7 @@ class IrisEngine:
             {style.name: style.path for style in models.styles},
             kept_bytes=settings.styles_mb << 20,
         )
+        keep_memory(device)
         self._engine = Engine(
             components,
             styles,

@@ -44,7 +44,7 @@ from server import RESULTS
 
 import iris.engine.engine as engine_module
 from iris.engine.engine import Engine
-from iris.engine.loader import choose_compiled, keep_memory, quieten, use_threads
+from iris.engine.loader import choose_compiled, quieten, use_threads
 from iris.engine.lora import Styles, install_styles
 from iris.jobs import (
     Pixels,
@@ -328,7 +328,6 @@ def main() -> None:
     quieten()
     use_threads(1 if options.rehearse else 8)
     device = torch.device("cpu" if options.rehearse else "cuda")
-    keep_memory(device)
     scale = SMALL if options.rehearse else REAL
     minutes = options.minutes or (0.25 if options.rehearse else 10.0)
     result: dict[str, Any] = {

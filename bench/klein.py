@@ -34,7 +34,7 @@ from server import RESULTS
 from torch import Tensor, nn
 
 from iris.engine.denoiser import to_pixels
-from iris.engine.loader import Components, keep_memory, quieten
+from iris.engine.loader import Components, quieten
 from iris.engine.lora import Styles
 from iris.engine.placement import place
 from iris.errors import StoreError
@@ -225,7 +225,6 @@ def main() -> None:
             raise SystemExit(f"{way}: TRANSFORMER is {TRANSFORMER}, TEXT is {TEXT_ENCODER}.")
     quieten()
     device = torch.device("cpu" if options.rehearse else "cuda")
-    keep_memory(device)
     dtype = torch.float32 if options.rehearse else torch.bfloat16
     side, edit = (s // 8 // 16 * 16 if options.rehearse else s for s in (options.side, 704))
     largest = replace(a_job(edit, 1, 5), guidance_scale=2.0)

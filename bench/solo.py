@@ -36,6 +36,7 @@ from iris.engine.loader import (
     keep_memory,
     load_components,
     quieten,
+    use_one_heap,
     use_threads,
 )
 from iris.engine.lora import install_styles
@@ -75,11 +76,12 @@ def job_of(side: int, steps: int, count: int, seed: int) -> Job:
 
 def engine(model: Path, compiled: bool) -> Callable[[Job], None]:
     device = choose_device("auto")
-    keep_memory(device)
+    use_one_heap(device)
     components = load_components(model, device, choose_dtype("auto", device))
     # every size as it is, as the stock pipeline does
     components = replace(components, sides=None, composition_sides=None, reference_sides=None)
     styles = install_styles(components.transformer, {})
+    keep_memory(device)
     ours = Engine(
         components,
         styles,
@@ -109,10 +111,11 @@ def stock(model: Path, dtype: torch.dtype) -> Callable[[Job], None]:
     pipeline.set_progress_bar_config(disable=True)
 
     def make(job: Job) -> None:
-        count = len(job.images) if isinstance(job, EditJob) else 0
+        given = job.images if isinstance(job, EditJob) else ()
+        sources = [Image.frombytes("RGB", (i.width_px, i.height_px), i.rgb) for i in given]
         with torch.inference_mode():
             pipeline(
-                image=[a_source(job.width_px, turn) for turn in range(count)] or None,
+                image=sources or None,
                 prompt=job.prompt,
                 height=job.height_px,
                 width=job.width_px,

@@ -63,8 +63,10 @@ class Convolutions:
         blocks = half.down_blocks if hasattr(half, "down_blocks") else half.up_blocks
         resnets = [resnet for block in (half.mid_block, *blocks) for resnet in block.resnets]
         activations = [half.conv_act, *(resnet.nonlinearity for resnet in resnets)]
-        if any(resnet.output_scale_factor != 1.0 for resnet in resnets) or not all(
-            isinstance(activation, nn.SiLU) for activation in activations
+        if (
+            any(resnet.output_scale_factor != 1.0 for resnet in resnets)
+            or not all(isinstance(activation, nn.SiLU) for activation in activations)
+            or any(hasattr(block, "attentions") for block in blocks)  # only the middle has some
         ):
             raise StoreError("The base model's autoencoder is not built as FLUX.2's is.")
 

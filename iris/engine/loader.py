@@ -107,18 +107,29 @@ def use_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
+def use_one_heap(device: torch.device) -> None:
+    """For a process that computes on the CPU: see `keep_memory`. Before it has threads."""
+    if device.type == "cpu":  # other heaps are cut into pieces of 64 MiB, which come and go
+        _mallopt(_M_ARENA_MAX, 1)
+
+
 def keep_memory(device: torch.device) -> None:
     """Let a process that computes on the CPU keep what it frees, and give out again what it kept.
 
     glibc takes large blocks from the kernel anew each time, page by page, and gives them back:
-    a third of a decoding's time. Now all blocks come from one heap that does not shrink. Where the
-    C library is another one, nothing changes.
+    a third of a decoding's time. From now on all blocks come from one heap that does not shrink.
+    After a model is loaded: what that takes on the way is given back as before.
     """
+    if device.type == "cpu":
+        _mallopt(_M_MMAP_MAX, 0)
+        _mallopt(_M_TRIM_THRESHOLD, -1)  # never
+
+
+def _mallopt(parameter: int, value: int) -> None:
+    """Where the C library is another one, nothing changes."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None and device.type == "cpu":
-        mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_ARENA_MAX, 1)  # others are cut into heaps of 64 MiB, which come and go
-        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    if mallopt is not None:
+        mallopt(parameter, value)
 
 
 def choose_device(device: str, number: int = 0) -> torch.device:

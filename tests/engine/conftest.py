@@ -38,6 +38,17 @@ def parity(pytestconfig):
     return pytestconfig.stash.setdefault(DIFFERENCES, [])
 
 
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):  # one of several that share the tests
+        session.config.workeroutput["parity"] = session.config.stash.get(DIFFERENCES, [])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    differences = node.config.stash.setdefault(DIFFERENCES, [])
+    differences += node.workeroutput.get("parity", [])
+
+
 def pytest_terminal_summary(terminalreporter, config):
     differences = config.stash.get(DIFFERENCES, [])
     if differences:
@@ -70,6 +81,22 @@ def many_widths():
         if isinstance(module, nn.Conv2d | nn.GroupNorm):
             nn.init.normal_(module.bias)
     return vae.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+class CompiledOnly:
+    """In the place of what lets whatever was not compiled run as it is."""
+
+    def __enter__(self):
+        self._stance = torch.compiler.set_stance("fail_on_recompile")
+
+    def __exit__(self, *_):
+        self._stance.__exit__(None, None, None)
+
+
+@pytest.fixture
+def compiled_only(monkeypatch):
+    """Whoever has settled fails where something has not been compiled."""
+    monkeypatch.setattr("iris.engine.pointwise._NOTHING_NEW", CompiledOnly())
 
 
 @pytest.fixture(scope="session")

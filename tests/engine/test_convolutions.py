@@ -1,5 +1,6 @@
 import pytest
 import torch
+from diffusers import AutoencoderKLFlux2
 from torch import nn
 
 from iris.engine.convolutions import Convolutions, Unfinished
@@ -20,6 +21,18 @@ def test_a_half_of_another_kind_is_refused(half, load):
     part.mid_block.resnets[0].nonlinearity = nn.GELU()
     with pytest.raises(StoreError, match="not built as"):
         Convolutions(part, Pointwise(compiled=False))
+
+
+def test_attention_where_flux_has_none_is_refused():
+    """It would be passed over."""
+    blocks = {
+        "down_block_types": ("AttnDownEncoderBlock2D",),
+        "up_block_types": ("UpDecoderBlock2D",),
+    }
+    vae = AutoencoderKLFlux2(block_out_channels=(32,), **blocks)
+    with pytest.raises(StoreError, match="not built as"):
+        Convolutions(vae.encoder, Pointwise(compiled=False))
+    Convolutions(vae.decoder, Pointwise(compiled=False))
 
 
 @torch.inference_mode()

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch._dynamo.utils import counters
 
 from iris.engine.canvas import Canvas
 from iris.engine.encoder import ImageEncoder
@@ -58,19 +57,17 @@ def test_an_image_off_the_models_grid_is_continued_by_its_edge(coarse):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # the compiler's
 @torch.inference_mode()
-def test_compiled_an_image_is_the_librarys_within_rounding(many_widths, fine):
+def test_compiled_an_image_is_the_librarys_within_rounding(many_widths, fine, compiled_only):
     assert shutil.which("g++") or shutil.which("clang++"), "compiling for a CPU needs a compiler"
     components = replace(fine[0], vae=many_widths, pixels_per_token=64)
     encoder = ImageEncoder(components, Pointwise(compiled=True))
     encoder.warm()
-    before = counters["stats"]["unique_graphs"]
     for width, height in ((320, 448), (192, 768), (576, 576)):
         image = a_gradient(width, height)
         exact = of_the_library(in_float64(many_widths), image).float()
         assert float(exact.std()) > 0.1
         ours = encoder.encode(image, Canvas.of(width, height, 64, None))
         assert torch.allclose(ours, exact, rtol=1e-4, atol=1e-4)
-    assert counters["stats"]["unique_graphs"] == before  # nobody waits for a compiler
 
 
 @pytest.mark.gpu

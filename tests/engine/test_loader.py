@@ -134,7 +134,7 @@ def test_auto_compiles_on_cuda_where_there_is_a_compiler(
 
 BLOCKS = """
 import ctypes, torch
-from iris.engine.loader import keep_memory
+from iris.engine.loader import keep_memory, use_one_heap
 
 names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
 Info = type("Info", (ctypes.Structure,), {"_fields_": [(n, ctypes.c_size_t) for n in names]})
@@ -147,6 +147,7 @@ def from_the_kernel():
     return count().hblks - before
 
 first = from_the_kernel()
+use_one_heap(torch.device("cpu"))
 keep_memory(torch.device("cpu"))
 print(first, from_the_kernel())
 """
