@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test lint format clean
 .PHONY: bento image image-test sbom
-.PHONY: bench-solo bench-mix bench-style bench-front bench-gpu bench-klein bench-train bench-accounts soak gpu-soak gpu-test
+.PHONY: bench-solo bench-mix bench-style bench-front bench-gpu bench-klein bench-train bench-accounts soak gpu-soak gpu-profile gpu-test
 .PHONY: mini-vae mini-text mini-data mini-train mini-refine mini-styles mini-eval mini-release
 
 help: ## List the targets
@@ -143,6 +143,9 @@ bench-accounts: $(INSTALLED) ## what money costs: a hold and its capture, paid r
 KILLS ?= 1000
 soak: $(INSTALLED) ## kill the service at random moments (KILLS=1000) and check the money
 	$(BENCH)/soak.py --kills $(KILLS)
+
+gpu-profile: $(INSTALLED) ## Where a GPU's time goes in one picture
+	$(BENCH)/gpu_profile.py
 
 gpu-test: $(INSTALLED) ## Test what is done on a GPU alone
 	$(BIN)/pytest -m gpu tests/engine
