@@ -59,7 +59,7 @@ class Convolutions:
             StoreError: it has a part of another kind than FLUX.2's.
         """
         self._pointwise = pointwise
-        self._spread: dict[nn.Module, Tensor] = {}  # kernels of upsamplers, see `enlarged`
+        self._kernels: dict[nn.Module, Tensor] = {}  # of upsamplers, see `_spread`
         blocks = half.down_blocks if hasattr(half, "down_blocks") else half.up_blocks
         resnets = [resnet for block in (half.mid_block, *blocks) for resnet in block.resnets]
         activations = [half.conv_act, *(resnet.nonlinearity for resnet in resnets)]
@@ -81,6 +81,7 @@ class Convolutions:
         return now
 
     def resnet(self, block: Any, now: Unfinished) -> Pieces[Unfinished]:
+        """Through one residual block."""
         hidden = self.convolved(block.conv1, self.activated(block.norm1, now))
         yield
         hidden = self.convolved(block.conv2, self.activated(block.norm2, hidden))
@@ -93,6 +94,7 @@ class Convolutions:
         return Unfinished(hidden.x.add_(now.x), hidden.offset).plus(now.offset)
 
     def convolved(self, conv: Any, x: Tensor) -> Unfinished:
+        """x, whole, through a convolution; compiled, its bias is left to whoever comes next."""
         if self._pointwise.is_compiled:
             # A copy, also of what is float32: a weight is another kind of tensor to the compiler.
             offset = conv.bias.to(torch.float32, copy=True)
@@ -123,9 +125,9 @@ class Convolutions:
         if not _is_plain(now.x):
             return Unfinished(upsampler(now.x))
         conv = upsampler.conv
-        if conv not in self._spread:
-            self._spread[conv] = _spread(conv.weight)
-        weight, bias = self._spread[conv], conv.bias
+        if conv not in self._kernels:
+            self._kernels[conv] = _spread(conv.weight)
+        weight, bias = self._kernels[conv], conv.bias
         return Unfinished(functional.conv_transpose2d(now.x, weight, bias, stride=2, padding=1))
 
 
