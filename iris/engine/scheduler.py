@@ -10,14 +10,14 @@ The policy:
   Each second of waiting counts as a fiftieth of a second less work, so that a final gets on too.
 - Where a deadline leaves no more room for anything else, only those due by then are run.
 - A picture is admitted if everybody's deadline can still be kept, its own too, and leaves free some
-  room for shorter ones to come. Who is turned away is told when it will be admitted.
+  room for others to come. Who is turned away is told when it will be admitted.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from iris.engine.cost import CostModel
@@ -26,13 +26,17 @@ from iris.engine.places import Places
 # On the work ahead: what would just make its deadline is better refused at once than at the
 # deadline. Not on a picture's own work, or one that just fits would be told to come back for ever.
 _MARGIN = 1.2
+_ALIKE = 0.5  # of what is to come and is as long: none of it goes before, but it needs room too
 _BESIDE = 2.0  # times as long as the most urgent picture is, at most, what runs beside it
 _SLACK = 0.05  # share of the time a picture is allowed that is not left to the last moment
 _AGEING = 0.02  # seconds of work that a second of waiting is worth
 _OVERHEAD = 0.1  # of a pass, at most, is what it costs whatever is in it
 # Times a picture's own work, kept free for shorter ones; at most half of what its deadline leaves.
 _RESERVE = 2.0
-_LATELY_S = 30.0  # what came in so long is what is to be expected
+# What came in so long ago, or in as long as a picture has to wait, is what is to be expected.
+_LATELY_S = 30.0
+_MOST_ARRIVALS = 256  # that are remembered for that
+_CLEARLY = 0.25  # of its work: what is shorter by that always goes before; others have aged
 _MOST_SHORTER = 0.8  # share of the time that what is shorter may be expected to take
 
 
@@ -96,7 +100,7 @@ class Scheduler:
         self._encoding: dict[str, Work] = {}  # admitted, prompt and images not encoded yet
         self._ready: dict[str, Work] = {}
         self._stepped: dict[str, Work] = {}  # all steps taken, to be decoded
-        self._arrived: deque[tuple[float, float]] = deque()  # lately: when, and how much work
+        self._arrived: deque[Work] = deque(maxlen=_MOST_ARRIVALS)  # as they came in
         self._places = Places()
         self._promised_until_s = 0.0  # the latest time somebody was told to return at
         self._tried_at_s = float("-inf")  # the last time when somebody was let in to try
@@ -192,17 +196,36 @@ class Scheduler:
 
         What is shorter goes first, also what is yet to come: as much of it as came of late.
         """
-        return self._finished_s(work, now_s, margin=1.0, kept_s=0.0)
+        return self._finished_s(work, now_s)
 
-    def _finished_s(self, work: Work, now_s: float, margin: float, kept_s: float) -> float:
-        """margin: on the work ahead. kept_s: work that is not here yet and comes before, too."""
+    def _finished_s(
+        self, work: Work, now_s: float, margin: float = 1.0, alike: float = 0.0, kept_s: float = 0.0
+    ) -> float:
+        """margin: on what comes before. alike: share of what is to come and is as long that counts.
+        kept_s: work that is not here yet and comes before, too.
+        """
         own_s = self.own_s(work)
-        while self._arrived and self._arrived[0][0] < now_s - _LATELY_S:
-            self._arrived.popleft()
-        shorter_s = sum(other_s for _, other_s in self._arrived if other_s < own_s)
-        share = min(shorter_s / _LATELY_S, _MOST_SHORTER)
-        ahead_s = margin * self._ahead_of_s(work, now_s) + kept_s
-        return (own_s + ahead_s) / (1.0 - share)
+        alone_s = own_s + margin * self._before_s(work, now_s) + kept_s
+        share = min(self._to_come(own_s, alike, alone_s, now_s), _MOST_SHORTER)
+        return alone_s / (1.0 - share)
+
+    def _to_come(self, own_s: float, alike: float, wait_s: float, now_s: float) -> float:
+        """Share of the time that goes to what is yet to come and goes before a picture of `own_s`.
+
+        As much as came of late, by what is known now of how long that takes: by what was known
+        when it came, pictures of one kind would seem shorter than each other.
+        """
+        window_s = max(wait_s, _LATELY_S)
+        if len(self._arrived) == _MOST_ARRIVALS:
+            window_s = min(window_s, now_s - self._arrived[0].admitted_at_s + own_s)
+        to_come_s = 0.0
+        for other in reversed(self._arrived):
+            if other.admitted_at_s < now_s - window_s:
+                break
+            other_s = self.own_s(other)
+            shorter = (own_s - other_s) / (_CLEARLY * own_s)
+            to_come_s += other_s * min(max(alike + (1.0 - alike) * shorter, 0.0), 1.0)
+        return to_come_s / window_s
 
     def offer(self, work: Work, now_s: float) -> Offer:
         """Admit the work or say when there will be room for it.
@@ -221,11 +244,11 @@ class Scheduler:
         late_s = 0.0 if seems_too_long else self._late_s(work, now_s)
         if self._everyone():
             if place is None:
-                finished_s = self._finished_s(work, now_s, _MARGIN, 0.0)
+                finished_s = self._finished_s(work, now_s, _MARGIN, _ALIKE)
                 kept_s = self._places.expected_s(own_s, now_s + finished_s)
-                finished_s = self._finished_s(work, now_s, _MARGIN, kept_s)
+                finished_s = self._finished_s(work, now_s, _MARGIN, _ALIKE, kept_s)
             else:  # the margin was on the time to come back
-                finished_s = self._finished_s(work, now_s, 1.0, 0.0)
+                finished_s = self._finished_s(work, now_s)
             late_s = max(late_s, finished_s - left_s)
         if late_s > 0:
             retry_after_s = self._promise(late_s, own_s, left_s, now_s)
@@ -237,7 +260,7 @@ class Scheduler:
         self.cost.pace.begin(now_s)
         work.total_s = own_s
         self._encoding[work.ticket_id] = work
-        self._arrived.append((now_s, own_s))
+        self._arrived.append(replace(work, admitted_at_s=now_s))
         return Offer(min(predicted_s, left_s))  # by its deadline it is its turn
 
     def _is_to_be_tried(self, work: Work, left_s: float, now_s: float) -> bool:
@@ -253,11 +276,23 @@ class Scheduler:
         self._tried_at_s = now_s
         return True
 
-    def _ahead_of_s(self, work: Work, now_s: float) -> float:
-        """The work that would be done before this picture: all that is more urgent."""
+    def _before_s(self, work: Work, now_s: float) -> float:
+        """The work that would be done before this picture: all that is more urgent, and what goes
+        along in its passes."""
         rank_s = self._rank(work, now_s)
-        ahead = [other for other in self._everyone() if self._rank(other, now_s) <= rank_s]
-        return sum(map(self.own_s, ahead))
+        ahead_s = others_s = 0.0
+        for other in self._everyone():
+            if self._rank(other, now_s) <= rank_s:
+                ahead_s += self.own_s(other)
+            elif other.ticket_id not in self._stepped:
+                others_s += self.own_s(other)
+        return ahead_s + min(self._along_s(work), others_s)
+
+    def _along_s(self, work: Work) -> float:
+        """What others may add to the picture's passes."""
+        room = self._budget() - work.tokens * work.passes
+        token_s = self.cost.step.per_unit_s * self.cost.step.drift * self.cost.pace.value
+        return work.steps_left * room * token_s if room > 0 and token_s > 0 else 0.0
 
     def _late_s(self, work: Work, now_s: float) -> float:
         """By how much the worst deadline would be missed if this picture came in; below 0: none.

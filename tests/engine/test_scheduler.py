@@ -168,6 +168,65 @@ def test_what_is_predicted_expects_as_much_shorter_work_as_came_of_late():
     assert scheduler.predict_s(longer, 31.0) == pytest.approx(0.9)
 
 
+def test_what_is_to_come_goes_first_as_far_as_it_is_clearly_shorter():
+    for tokens, share in ((675, 1.0), (765, 0.6), (890, 0.04444), (900, 0.0), (1000, 0.0)):
+        scheduler = a_scheduler()
+        for number in range(6):
+            admit(scheduler, some_work(f"{number}", steps=1, tokens=tokens))
+            scheduler.remove(f"{number}")
+        expected_s = 0.9 / (1 - 6 * tokens / 1000 * share / 30)
+        assert scheduler.predict_s(some_work("a", steps=9), 0.0) == pytest.approx(expected_s, 1e-4)
+
+
+def test_who_waits_longer_expects_what_came_in_as_long():
+    """What came 40 s before is expected again by who waits for 100 s, not by who waits for 10."""
+    for num_ahead, expected_s in ((10, 11.0), (100, 101.0 / (1 - 5 / 101))):
+        scheduler = a_scheduler(max_waiting=1000)
+        for number in range(10):  # 5 s
+            admit(scheduler, some_work(f"{number}", steps=5))
+            scheduler.remove(f"{number}")
+        for number in range(num_ahead):
+            ahead = some_work(f"{number}", steps=10, admitted_at_s=40.0)
+            assert scheduler.offer(ahead, now_s=40.0).is_admitted
+        asking = some_work("a", steps=10, admitted_at_s=40.0)
+        assert scheduler.predict_s(asking, 40.0) == pytest.approx(expected_s)
+
+
+def test_as_much_is_to_come_where_more_came_than_is_remembered():
+    scheduler = a_scheduler()
+    for number in range(3000):  # 100 a second, each .001 s
+        shorter = some_work("shorter", tokens=1, steps=1, admitted_at_s=number / 100)
+        assert scheduler.offer(shorter, now_s=number / 100).is_admitted
+        scheduler.remove("shorter")
+    asking = some_work("a", tokens=10, steps=1, admitted_at_s=30.0)
+    assert scheduler.predict_s(asking, 30.0) == pytest.approx(0.01 / (1 - 0.1), rel=0.01)
+
+
+def test_what_fills_up_its_passes_is_expected_to_take_its_time_too():
+    """A pass of up to 360 tokens: two of 100 that come later go along in each of its passes."""
+    scheduler = a_scheduler(fixed_s=0.04)
+    admit(scheduler, *(some_work(f"{i}", steps=9) for i in range(5)))
+    asking = some_work("a", steps=4)
+    alone_s = 4 * (0.04 + 0.1)
+    assert scheduler.predict_s(asking, 0.0) == pytest.approx(alone_s + 4 * 0.26)
+    for number in range(1, 5):
+        scheduler.remove(f"{number}")
+    scheduler.cost.step.fixed_s = 1.0  # what is there takes less than what would fit
+    assert scheduler.predict_s(asking, 0.0) == pytest.approx(4 * 1.1 + 9 * 1.1)
+    scheduler.cost.step.per_unit_s = 0.0  # tokens cost nothing
+    assert scheduler.predict_s(asking, 0.0) == pytest.approx(4.0)
+
+
+def test_pictures_of_one_kind_are_not_shorter_than_each_other_when_predictions_rise():
+    """Eight alike come one after the other, each predicted to take longer than the last was."""
+    scheduler = a_scheduler()
+    for number in range(8):
+        scheduler.cost.pace.value = 1.0 + number / 10
+        work = some_work(f"{number}", steps=50, deadline_at_s=300.0)
+        assert scheduler.predict_s(work, 0.0) == pytest.approx((number + 1) * scheduler.own_s(work))
+        admit(scheduler, work)
+
+
 def test_nobody_is_promised_more_than_the_deadline():
     scheduler = a_scheduler()
     for number in range(30):
@@ -335,15 +394,16 @@ def test_a_picture_has_less_left_with_each_piece_that_is_decoded():
 
 def test_who_comes_back_when_told_to_is_let_in_before_who_is_new():
     def asking(owner, now_s):
-        work = some_work(owner, steps=10, deadline_at_s=now_s + 5.0, admitted_at_s=now_s)
+        work = some_work(owner, steps=10, deadline_at_s=now_s + 4.5, admitted_at_s=now_s)
         work.owner = owner
         return scheduler.offer(work, now_s)
 
     scheduler = a_scheduler()
     admit(scheduler, *(some_work(name, steps=9) for name in "abcd"))
-    # 3.6 s ahead and a fifth and 1 s of its own; 12 % of the time goes to shorter ones; 5 s left
+    # 3.6 s ahead and a fifth and 1 s of its own; of the 12 % that what came took, .7 are expected
+    # again: .4 for being shorter by a tenth, and half of the rest; 4.5 s left
     told_s = asking("anna", 0.0).retry_after_s
-    assert told_s == pytest.approx(5.32 / 0.88 - 5.0)
+    assert told_s == pytest.approx(5.32 / (1 - 0.12 * 0.7) - 4.5)
     scheduler.remove("a")
     assert not asking("ben", told_s).is_admitted
     assert asking("anna", told_s).is_admitted

@@ -149,6 +149,17 @@ def test_what_is_promised_is_seen_and_kept_where_more_comes_than_can_be_done(tog
 
 
 @pytest.mark.parametrize("together", TOGETHER)
+def test_no_kind_of_picture_is_promised_better_than_another(together):
+    """Small ones share their passes with others; large ones are gone past by what is shorter."""
+    ratios = {kind: [] for kind in MIX}
+    for seed in range(3):
+        done = Simulation(random_mix(1.2, 300, seed), together=together, returns=True).run()
+        for one in done.delivered:
+            ratios[one.kind].append(one.took_s / one.predicted_s)
+    assert all(0.8 < statistics.mean(of_kind) < 1.25 for of_kind in ratios.values())
+
+
+@pytest.mark.parametrize("together", TOGETHER)
 def test_places_kept_for_those_who_never_return_leave_nothing_idle(together):
     done = Simulation(random_mix(1.2, 300), together=together).run()
     assert not done.expired

@@ -251,7 +251,7 @@ def test_two_engines_share_the_pictures_and_one_that_is_killed_costs_nobody_thei
     engines = {p.pid: p for p in server.processes() if is_engine(p)}
     assert len(engines) == 2
     wait_for(lambda: server.metric("iris_engines_ready") == 2)
-    request = body(size="640x640", num_steps=50)
+    request = body(size="640x640", num_steps=25)
     with server.client() as client, ThreadPoolExecutor(8) as pool:
         running = [
             pool.submit(client.post, "/v1/images/generations", json=request | {"seed": seed})

@@ -76,8 +76,8 @@ def test_a_client_that_leaves_frees_its_place(server):
 
 @pytest.fixture(scope="module")
 def tight(start):
-    """A server with room for one running and one waiting picture, and a deadline of 20 s."""
-    return start(IRIS_MAX_RUNNING="1", IRIS_MAX_WAITING="1", IRIS_DEADLINE_S="20")
+    """A server with room for one running and one waiting picture."""
+    return start(IRIS_MAX_RUNNING="1", IRIS_MAX_WAITING="1")
 
 
 def test_more_than_fits_is_refused_at_once_and_told_when_to_return(tight):
