@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from itertools import takewhile
 
 from iris.engine.cost import CostModel
 from iris.engine.places import Places
@@ -26,7 +27,6 @@ from iris.engine.places import Places
 # On the work ahead: what would just make its deadline is better refused at once than at the
 # deadline. Not on a picture's own work, or one that just fits would be told to come back for ever.
 _MARGIN = 1.2
-_ALIKE = 0.5  # of what is to come and is as long: none of it goes before, but it needs room too
 _BESIDE = 2.0  # times as long as the most urgent picture is, at most, what runs beside it
 _SLACK = 0.05  # share of the time a picture is allowed that is not left to the last moment
 _AGEING = 0.02  # seconds of work that a second of waiting is worth
@@ -37,7 +37,9 @@ _RESERVE = 2.0
 _LATELY_S = 30.0
 _MOST_ARRIVALS = 256  # that are remembered for that
 _CLEARLY = 0.25  # of its work: what is shorter by that always goes before; others have aged
-_MOST_SHORTER = 0.8  # share of the time that what is shorter may be expected to take
+_ALIKE = 0.5  # of what is as long counts where it is asked whether there is room
+_MOST_SHORTER = 0.8  # share of the time that what is yet to come and shorter may be thought to take
+_MOST_OTHERS = 0.87  # the same of all that is yet to come
 
 
 @dataclass(slots=True)
@@ -56,6 +58,11 @@ class Work:
     total_s: float = 0.0  # of work when it came in; set by `offer`
     has_begun: bool = False
     decode_left: float = 1.0  # share of the decoding; `decoded_a_piece` counts it down
+
+
+def _unlike(own_s: float, other_s: float) -> float:
+    """1: the other is clearly shorter, -1: clearly longer, 0: as long."""
+    return min(max((own_s - other_s) / (_CLEARLY * own_s), -1.0), 1.0)
 
 
 class Stage(Enum):
@@ -196,36 +203,40 @@ class Scheduler:
 
         What is shorter goes first, also what is yet to come: as much of it as came of late.
         """
-        return self._finished_s(work, now_s)
+        own_s = self.own_s(work)
+        alone_s = own_s + self._before_s(work, now_s)
+        came_s, window_s = self._lately(alone_s, now_s)
+        share = sum(max(_unlike(own_s, other_s), 0.0) * other_s for other_s in came_s) / window_s
+        return alone_s / (1.0 - min(share, _MOST_SHORTER))
 
-    def _finished_s(
-        self, work: Work, now_s: float, margin: float = 1.0, alike: float = 0.0, kept_s: float = 0.0
-    ) -> float:
-        """margin: on what comes before. alike: share of what is to come and is as long that counts.
-        kept_s: work that is not here yet and comes before, too.
+    def _finished_s(self, work: Work, left_s: float, now_s: float, kept_s: float) -> float:
+        """Seconds until it would be finished at the latest, if as much goes on to come as came.
+
+        Nothing that is longer goes before it, until it is due, and then it does. kept_s: work that
+        is not here yet and comes before.
         """
         own_s = self.own_s(work)
-        alone_s = own_s + margin * self._before_s(work, now_s) + kept_s
-        share = min(self._to_come(own_s, alike, alone_s, now_s), _MOST_SHORTER)
-        return alone_s / (1.0 - share)
+        before_s = _MARGIN * self._before_s(work, now_s) + kept_s
+        came_s, window_s = self._lately(left_s, now_s)
+        others_s = (
+            (_ALIKE + (1.0 - _ALIKE) * abs(_unlike(own_s, other_s))) * other_s for other_s in came_s
+        )
+        share = sum(others_s) / window_s
+        return own_s + before_s / (1.0 - min(share, _MOST_OTHERS))
 
-    def _to_come(self, own_s: float, alike: float, wait_s: float, now_s: float) -> float:
-        """Share of the time that goes to what is yet to come and goes before a picture of `own_s`.
+    def _lately(self, window_s: float, now_s: float) -> tuple[list[float], float]:
+        """What came in within a time, in seconds of work, and that time.
 
-        As much as came of late, by what is known now of how long that takes: by what was known
+        It is longer than asked for where too little would be seen, and shorter where more came than
+        is remembered. What a picture takes is predicted by what is known now: by what was known
         when it came, pictures of one kind would seem shorter than each other.
         """
-        window_s = max(wait_s, _LATELY_S)
+        window_s = max(window_s, _LATELY_S)
         if len(self._arrived) == _MOST_ARRIVALS:
-            window_s = min(window_s, now_s - self._arrived[0].admitted_at_s + own_s)
-        to_come_s = 0.0
-        for other in reversed(self._arrived):
-            if other.admitted_at_s < now_s - window_s:
-                break
-            other_s = self.own_s(other)
-            shorter = (own_s - other_s) / (_CLEARLY * own_s)
-            to_come_s += other_s * min(max(alike + (1.0 - alike) * shorter, 0.0), 1.0)
-        return to_come_s / window_s
+            window_s = min(window_s, max(now_s - self._arrived[0].admitted_at_s, 1.0))
+        since_s = now_s - window_s
+        came = takewhile(lambda work: work.admitted_at_s >= since_s, reversed(self._arrived))
+        return list(map(self.own_s, came)), window_s
 
     def offer(self, work: Work, now_s: float) -> Offer:
         """Admit the work or say when there will be room for it.
@@ -244,11 +255,11 @@ class Scheduler:
         late_s = 0.0 if seems_too_long else self._late_s(work, now_s)
         if self._everyone():
             if place is None:
-                finished_s = self._finished_s(work, now_s, _MARGIN, _ALIKE)
+                finished_s = self._finished_s(work, left_s, now_s, kept_s=0.0)
                 kept_s = self._places.expected_s(own_s, now_s + finished_s)
-                finished_s = self._finished_s(work, now_s, _MARGIN, _ALIKE, kept_s)
+                finished_s = self._finished_s(work, left_s, now_s, kept_s)
             else:  # the margin was on the time to come back
-                finished_s = self._finished_s(work, now_s)
+                finished_s = predicted_s
             late_s = max(late_s, finished_s - left_s)
         if late_s > 0:
             retry_after_s = self._promise(late_s, own_s, left_s, now_s)

@@ -202,6 +202,31 @@ def test_as_much_is_to_come_where_more_came_than_is_remembered():
     assert scheduler.predict_s(asking, 30.0) == pytest.approx(0.01 / (1 - 0.1), rel=0.01)
 
 
+def test_a_burst_of_pictures_of_one_kind_is_let_in_as_far_as_it_can_be_done():
+    """Of 14 s each, and 300 s for all: with a fifth more on what is ahead 17 would fit."""
+    scheduler = a_scheduler()
+    burst = [some_work(f"{number}", steps=140, deadline_at_s=300.0) for number in range(30)]
+    assert sum(scheduler.offer(work, now_s=0.0).is_admitted for work in burst) >= 12
+
+
+@pytest.mark.parametrize("tokens", [50, 200])
+def test_there_is_less_room_where_what_comes_is_longer_as_well(tokens):
+    """Longer ones that came in before are due before: there is room for as much less."""
+    retry_after_s = []
+    for num_others in (0, 6):
+        scheduler = a_scheduler()
+        for number in range(num_others):
+            admit(scheduler, some_work(f"{number}", steps=10, tokens=tokens))
+            scheduler.remove(f"{number}")
+        admit(scheduler, *(some_work(name, steps=9) for name in "abcd"))
+        asking = some_work("asking", steps=10, deadline_at_s=3.0)
+        retry_after_s.append(scheduler.offer(asking, now_s=0.0).retry_after_s)
+    others_s = 6 * tokens / 100
+    share, came = 0.12 * 0.7, 0.12 * 0.7 + others_s / 30
+    assert retry_after_s[0] == pytest.approx(4.32 / (1 - share) + 1.0 - 3.0)
+    assert retry_after_s[1] == pytest.approx(4.32 / (1 - came) + 1.0 - 3.0)
+
+
 def test_what_fills_up_its_passes_is_expected_to_take_its_time_too():
     """A pass of up to 360 tokens: two of 100 that come later go along in each of its passes."""
     scheduler = a_scheduler(fixed_s=0.04)
@@ -400,10 +425,10 @@ def test_who_comes_back_when_told_to_is_let_in_before_who_is_new():
 
     scheduler = a_scheduler()
     admit(scheduler, *(some_work(name, steps=9) for name in "abcd"))
-    # 3.6 s ahead and a fifth and 1 s of its own; of the 12 % that what came took, .7 are expected
-    # again: .4 for being shorter by a tenth, and half of the rest; 4.5 s left
+    # 3.6 s ahead and a fifth; of the 12 % that what came takes, .7 count: .4 for being shorter by a
+    # tenth, and half of the rest; 1 s of its own; 4.5 s left
     told_s = asking("anna", 0.0).retry_after_s
-    assert told_s == pytest.approx(5.32 / (1 - 0.12 * 0.7) - 4.5)
+    assert told_s == pytest.approx(4.32 / (1 - 0.12 * 0.7) + 1.0 - 4.5)
     scheduler.remove("a")
     assert not asking("ben", told_s).is_admitted
     assert asking("anna", told_s).is_admitted
