@@ -17,7 +17,8 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean, quantiles
 
 from iris.engine.cost import CostModel, Line, Pace
-from iris.engine.scheduler import Scheduler, Stage, Work
+from iris.engine.scheduler import Scheduler, Stage
+from iris.engine.work import Work
 
 PREVIEW_PX = 768 * 768
 TEXT_TOKENS = 512

@@ -12,8 +12,9 @@ from iris.engine.denoiser import Denoiser, Row, to_pixels
 from iris.engine.loop import Loop
 from iris.engine.memory import is_out_of_memory, make_room
 from iris.engine.register import Register
-from iris.engine.scheduler import Stage, Work
+from iris.engine.scheduler import Stage
 from iris.engine.ticket import Entry
+from iris.engine.work import Work
 from iris.jobs import Picture, Pixels
 
 _PIECE_S = 0.01  # at least, between looks: each costs a lock that other threads want, too

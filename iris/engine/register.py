@@ -12,8 +12,9 @@ from iris.engine import metrics
 from iris.engine.denoiser import Row
 from iris.engine.faults import Faults, is_lost
 from iris.engine.memory import is_out_of_memory
-from iris.engine.scheduler import Offer, Scheduler, Work
+from iris.engine.scheduler import Offer, Scheduler
 from iris.engine.ticket import Entry
+from iris.engine.work import Work
 from iris.jobs import Failure, Job, Outcome, Picture
 
 _log = logging.getLogger("iris.engine")

@@ -15,14 +15,14 @@ The policy:
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
-from itertools import takewhile
 
+from iris.engine.arrivals import Arrivals
 from iris.engine.cost import CostModel
 from iris.engine.places import Places
+from iris.engine.work import Work
 
 # On the work ahead: what would just make its deadline is better refused at once than at the
 # deadline. Not on a picture's own work, or one that just fits would be told to come back for ever.
@@ -33,36 +33,16 @@ _AGEING = 0.02  # seconds of work that a second of waiting is worth
 _OVERHEAD = 0.1  # of a pass, at most, is what it costs whatever is in it
 # Times a picture's own work, kept free for shorter ones; at most half of what its deadline leaves.
 _RESERVE = 2.0
-# What came in so long ago, or in as long as a picture has to wait, is what is to be expected.
-_LATELY_S = 30.0
-_MOST_ARRIVALS = 256  # that are remembered for that
+_TRIED_AGAIN_S = 30.0  # after which a machine that was slow is tried again
 _CLEARLY = 0.25  # of its work: what is shorter by that always goes before; others have aged
 _ALIKE = 0.5  # of what is as long counts where it is asked whether there is room
 _MOST_SHORTER = 0.8  # share of the time that what is yet to come and shorter may be thought to take
 _MOST_OTHERS = 0.87  # the same of all that is yet to come
 
 
-@dataclass(slots=True)
-class Work:
-    """One picture as the scheduler sees it. Set by the engine; `steps_left` counts down."""
-
-    ticket_id: str
-    tokens: int  # in one forward pass: prompt + picture + references
-    passes: int  # forward passes a step: 2 with guidance
-    steps_left: int
-    pixels: int
-    image_pixels: int | None  # of the source images; None once they and the prompt are encoded
-    admitted_at_s: float  # on the engine's monotonic clock
-    deadline_at_s: float
-    owner: str = ""  # whoever asks for it
-    total_s: float = 0.0  # of work when it came in; set by `offer`
-    has_begun: bool = False
-    decode_left: float = 1.0  # share of the decoding; `decoded_a_piece` counts it down
-
-
 def _unlike(own_s: float, other_s: float) -> float:
     """1: the other is clearly shorter, -1: clearly longer, 0: as long."""
-    return min(max((own_s - other_s) / (_CLEARLY * own_s), -1.0), 1.0)
+    return min(max((own_s - other_s) / max(_CLEARLY * own_s, 1e-9), -1.0), 1.0)
 
 
 class Stage(Enum):
@@ -107,7 +87,7 @@ class Scheduler:
         self._encoding: dict[str, Work] = {}  # admitted, prompt and images not encoded yet
         self._ready: dict[str, Work] = {}
         self._stepped: dict[str, Work] = {}  # all steps taken, to be decoded
-        self._arrived: deque[Work] = deque(maxlen=_MOST_ARRIVALS)  # as they came in
+        self._arrivals = Arrivals()
         self._places = Places()
         self._promised_until_s = 0.0  # the latest time somebody was told to return at
         self._tried_at_s = float("-inf")  # the last time when somebody was let in to try
@@ -205,8 +185,9 @@ class Scheduler:
         """
         own_s = self.own_s(work)
         alone_s = own_s + self._before_s(work, now_s)
-        came_s, window_s = self._lately(alone_s, now_s)
-        share = sum(max(_unlike(own_s, other_s), 0.0) * other_s for other_s in came_s) / window_s
+        came, window_s = self._arrivals.within(alone_s, now_s)
+        shorter = (max(_unlike(own_s, other_s), 0.0) * other_s for other_s in map(self.own_s, came))
+        share = sum(shorter) / window_s
         return alone_s / (1.0 - min(share, _MOST_SHORTER))
 
     def _finished_s(self, work: Work, left_s: float, now_s: float, kept_s: float) -> float:
@@ -217,26 +198,13 @@ class Scheduler:
         """
         own_s = self.own_s(work)
         before_s = _MARGIN * self._before_s(work, now_s) + kept_s
-        came_s, window_s = self._lately(left_s, now_s)
-        others_s = (
-            (_ALIKE + (1.0 - _ALIKE) * abs(_unlike(own_s, other_s))) * other_s for other_s in came_s
+        came, window_s = self._arrivals.within(left_s, now_s)
+        others = (
+            (_ALIKE + (1.0 - _ALIKE) * abs(_unlike(own_s, other_s))) * other_s
+            for other_s in map(self.own_s, came)
         )
-        share = sum(others_s) / window_s
+        share = sum(others) / window_s
         return own_s + before_s / (1.0 - min(share, _MOST_OTHERS))
-
-    def _lately(self, window_s: float, now_s: float) -> tuple[list[float], float]:
-        """What came in within a time, in seconds of work, and that time.
-
-        It is longer than asked for where too little would be seen, and shorter where more came than
-        is remembered. What a picture takes is predicted by what is known now: by what was known
-        when it came, pictures of one kind would seem shorter than each other.
-        """
-        window_s = max(window_s, _LATELY_S)
-        if len(self._arrived) == _MOST_ARRIVALS:
-            window_s = min(window_s, max(now_s - self._arrived[0].admitted_at_s, 1.0))
-        since_s = now_s - window_s
-        came = takewhile(lambda work: work.admitted_at_s >= since_s, reversed(self._arrived))
-        return list(map(self.own_s, came)), window_s
 
     def offer(self, work: Work, now_s: float) -> Offer:
         """Admit the work or say when there will be room for it.
@@ -271,7 +239,7 @@ class Scheduler:
         self.cost.pace.begin(now_s)
         work.total_s = own_s
         self._encoding[work.ticket_id] = work
-        self._arrived.append(replace(work, admitted_at_s=now_s))
+        self._arrivals.add(work, now_s)
         return Offer(min(predicted_s, left_s))  # by its deadline it is its turn
 
     def _is_to_be_tried(self, work: Work, left_s: float, now_s: float) -> bool:
@@ -280,7 +248,7 @@ class Scheduler:
         It would be in time if nothing had ever been slower than at the start. Nothing else is
         under way that could tell, and if nobody were let in, nobody ever would.
         """
-        if self._everyone() or now_s < self._tried_at_s + _LATELY_S:
+        if self._everyone() or now_s < self._tried_at_s + _TRIED_AGAIN_S:
             return False
         if self._own_s(work, self.cost.as_calibrated()) > left_s:
             return False

@@ -11,8 +11,9 @@ from iris.engine.denoiser import Denoiser, Row
 from iris.engine.loop import Loop
 from iris.engine.memory import is_out_of_memory, make_room, with_room
 from iris.engine.register import Register
-from iris.engine.scheduler import Stage, Work
+from iris.engine.scheduler import Stage
 from iris.engine.stopwatch import Lap, Stopwatch
+from iris.engine.work import Work
 
 Going = tuple[Work, Row]  # a picture that is being stepped
 

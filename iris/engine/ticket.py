@@ -9,7 +9,7 @@ from torch import Tensor
 
 from iris.engine.denoiser import Row
 from iris.engine.loader import Components
-from iris.engine.scheduler import Work
+from iris.engine.work import Work
 from iris.jobs import EditJob, Job, Outcome, Picture, Usage
 
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 
 from iris.engine.cost import CostModel, Line
-from iris.engine.scheduler import Scheduler, Stage, Work
+from iris.engine.scheduler import Scheduler, Stage
+from iris.engine.work import Work
 
 FIXED_S, TOKEN_S, DECODE_S = 0.004, 0.00004, 0.0003  # of a pass; of a token in a pass, and decoded
 PIECES = 10  # that a decoding has, all of one length

@@ -4,7 +4,8 @@ import time
 from iris.engine.cost import CostModel
 from iris.engine.loop import Loop
 from iris.engine.register import Register
-from iris.engine.scheduler import Scheduler, Work
+from iris.engine.scheduler import Scheduler
+from iris.engine.work import Work
 from tests.engine.conftest import a_job
 
 

@@ -5,7 +5,8 @@ import torch
 
 from iris.engine.cost import CostModel
 from iris.engine.register import Register
-from iris.engine.scheduler import Scheduler, Work
+from iris.engine.scheduler import Scheduler
+from iris.engine.work import Work
 from iris.jobs import Failure, Picture, Pixels, Usage
 from tests.engine.conftest import a_job
 

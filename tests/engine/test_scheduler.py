@@ -1,7 +1,8 @@
 import pytest
 
 from iris.engine.cost import CostModel, Line
-from iris.engine.scheduler import Scheduler, Stage, Work
+from iris.engine.scheduler import Scheduler, Stage
+from iris.engine.work import Work
 
 
 def a_scheduler(max_waiting=64, max_running=8, fixed_s=0.0):
@@ -225,6 +226,14 @@ def test_there_is_less_room_where_what_comes_is_longer_as_well(tokens):
     share, came = 0.12 * 0.7, 0.12 * 0.7 + others_s / 30
     assert retry_after_s[0] == pytest.approx(4.32 / (1 - share) + 1.0 - 3.0)
     assert retry_after_s[1] == pytest.approx(4.32 / (1 - came) + 1.0 - 3.0)
+
+
+def test_a_picture_that_costs_nothing_can_be_predicted_beside_any_other():
+    scheduler = a_scheduler()
+    admit(scheduler, some_work("a"))
+    free = some_work("free", steps=0)
+    assert scheduler.predict_s(free, 0.0) == 0.0
+    assert scheduler.offer(free, 0.0).is_admitted
 
 
 def test_what_fills_up_its_passes_is_expected_to_take_its_time_too():
