@@ -190,21 +190,22 @@ class Scheduler:
         share = sum(shorter) / window_s
         return alone_s / (1.0 - min(share, _MOST_SHORTER))
 
-    def _finished_s(self, work: Work, left_s: float, now_s: float, kept_s: float) -> float:
+    def _finished_s(self, work: Work, left_s: float, now_s: float) -> float:
         """Seconds until it would be finished at the latest, if as much goes on to come as came.
 
-        Nothing that is longer goes before it, until it is due, and then it does. kept_s: work that
-        is not here yet and comes before.
+        Nothing that is longer goes before it, until it is due, and then it does. Who was turned
+        away and is to come back by then goes before, too.
         """
         own_s = self.own_s(work)
-        before_s = _MARGIN * self._before_s(work, now_s) + kept_s
         came, window_s = self._arrivals.within(left_s, now_s)
         others = (
             (_ALIKE + (1.0 - _ALIKE) * abs(_unlike(own_s, other_s))) * other_s
             for other_s in map(self.own_s, came)
         )
-        share = sum(others) / window_s
-        return own_s + before_s / (1.0 - min(share, _MOST_OTHERS))
+        times = 1.0 / (1.0 - min(sum(others) / window_s, _MOST_OTHERS))
+        before_s = _MARGIN * self._before_s(work, now_s)
+        kept_s = self._places.expected_s(own_s, now_s + own_s + times * before_s)
+        return own_s + times * (before_s + kept_s)
 
     def offer(self, work: Work, now_s: float) -> Offer:
         """Admit the work or say when there will be room for it.
@@ -222,12 +223,8 @@ class Scheduler:
         place = self._places.take(likeness, now_s)
         late_s = 0.0 if seems_too_long else self._late_s(work, now_s)
         if self._everyone():
-            if place is None:
-                finished_s = self._finished_s(work, left_s, now_s, kept_s=0.0)
-                kept_s = self._places.expected_s(own_s, now_s + finished_s)
-                finished_s = self._finished_s(work, left_s, now_s, kept_s)
-            else:  # the margin was on the time to come back
-                finished_s = predicted_s
+            # for who comes back the margin was on the time to do so
+            finished_s = self._finished_s(work, left_s, now_s) if place is None else predicted_s
             late_s = max(late_s, finished_s - left_s)
         if late_s > 0:
             retry_after_s = self._promise(late_s, own_s, left_s, now_s)
