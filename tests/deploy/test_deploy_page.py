@@ -44,7 +44,7 @@ def test_every_folder_it_names_is_there():
 
 
 def test_the_count_of_pods_is_what_the_simulation_says():
-    (load,) = (float(row[0]) for row in rows("| load of a pod |") if row[0] == "0.70")
+    (load,) = (float(row[0]) for row in rows("| load of a pod |") if row[0] == "0.75")
     cost = cost_model(1.3)
     assert f"a picture of this mix {mean_s(cost):.2f} s" in PAGE
     assert [int(pods) for _, pods in rows("| pictures a second |")] == [
