@@ -1,5 +1,6 @@
 """An engine in simulated time: the same scheduler and cost model, no device."""
 
+import random
 from dataclasses import dataclass, field
 
 from iris.engine.cost import CostModel, Line
@@ -12,6 +13,12 @@ DEADLINE_S = 30.0
 Kind = tuple[int, int]  # tokens, steps
 PREVIEW, FINAL, HUGE = (600, 4), (900, 30), (1600, 50)
 KINDS = (PREVIEW, PREVIEW, PREVIEW, FINAL, HUGE)
+# What two threads get done side by side, over one alone: from worse than taking turns to better.
+TOGETHER = (0.8, 1.0, 1.4)
+# Small and large of each kind as bench/mix.py draws them: tokens, steps.
+MIX = ((320, 4), (464, 4), (640, 4), (640, 25), (964, 25), (700, 4), (1100, 4))
+WEIGHTS = (0.2, 0.2, 0.2, 0.1, 0.1, 0.1, 0.1)
+PREVIEWS, FINALS = MIX[:3], MIX[3:5]
 
 
 def pass_s(works):
@@ -25,6 +32,19 @@ def own_s(tokens, steps):
 
 def mean_s(kinds=KINDS):
     return sum(own_s(*kind) for kind in kinds) / len(kinds)
+
+
+def random_mix(load, seconds, seed=1):
+    rng = random.Random(seed)
+    each_s = sum(own_s(*kind) * weight for kind, weight in zip(MIX, WEIGHTS, strict=True))
+    stream = []
+    while sum(pause_s for pause_s, _, _ in stream) < seconds:
+        stream.append((rng.expovariate(load / each_s), rng.choices(MIX, WEIGHTS)[0], None))
+    return stream
+
+
+def p95(values):
+    return sorted(values)[int(0.95 * len(values))]
 
 
 @dataclass
@@ -67,6 +87,7 @@ class Simulation:
     slowness: float = 1.0  # how much longer everything takes than the cost model was told
     together: float = 1.0  # work got done by two threads side by side, over one alone
     shares_cores: bool = True
+    deadline_s: float = DEADLINE_S
     returns: bool = False  # who is refused comes back once, when told to
     scheduler_of: type[Scheduler] = Scheduler
     now_s: float = 0.0
@@ -184,7 +205,7 @@ class Simulation:
             pixels=tokens,
             image_pixels=0,
             admitted_at_s=self.now_s,
-            deadline_at_s=self.now_s + DEADLINE_S,
+            deadline_at_s=self.now_s + self.deadline_s,
         )
         one.asked_at_s = self.now_s
         offer = self.scheduler.offer(work, self.now_s)

@@ -10,34 +10,19 @@ from hypothesis import strategies as st
 from tests.engine.simulation import (
     DEADLINE_S,
     FINAL,
+    FINALS,
     HUGE,
     KINDS,
+    MIX,
     PREVIEW,
+    PREVIEWS,
+    TOGETHER,
     Simulation,
     mean_s,
     own_s,
+    p95,
+    random_mix,
 )
-
-# What two threads get done side by side, over one alone: from worse than taking turns to better.
-TOGETHER = (0.8, 1.0, 1.4)
-# Small and large of each kind as bench/mix.py draws them: tokens, steps.
-MIX = ((320, 4), (464, 4), (640, 4), (640, 25), (964, 25), (700, 4), (1100, 4))
-WEIGHTS = (0.2, 0.2, 0.2, 0.1, 0.1, 0.1, 0.1)
-PREVIEWS, FINALS = MIX[:3], MIX[3:5]
-
-
-def random_mix(load, seconds, seed=1):
-    rng = random.Random(seed)
-    each_s = sum(own_s(*kind) * weight for kind, weight in zip(MIX, WEIGHTS, strict=True))
-    stream = []
-    while sum(pause_s for pause_s, _, _ in stream) < seconds:
-        stream.append((rng.expovariate(load / each_s), rng.choices(MIX, WEIGHTS)[0], None))
-    return stream
-
-
-def p95(values):
-    return sorted(values)[int(0.95 * len(values))]
-
 
 arrivals = st.lists(
     st.tuples(
