@@ -19,7 +19,11 @@ from iris.jobs import Job
 
 
 def flops_a_step(components: Components, row: Row) -> float:
-    """Floating-point operations of one step: two for each weight and token, and attention's."""
+    """Floating-point operations of one step: two for each weight and token, and attention's.
+
+    Those of the stock pipeline; the engine leaves out what its last block makes of prompts and
+    references.
+    """
     model = components.transformer
     width = model.config.num_attention_heads * model.config.attention_head_dim
     text = components.text_tokens

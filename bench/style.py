@@ -72,7 +72,7 @@ def passes(
 
     def one(worn: list[Worn | None]) -> Callable[[], object]:
         return lambda: packed(
-            prompts, pictures, [rotation] * 3, torch.tensor([0.9, 0.5, 0.2]), worn
+            prompts, pictures, [picture] * 3, [rotation] * 3, torch.tensor([0.9, 0.5, 0.2]), worn
         )
 
     return {name: one([styles.wear(*one) for one in which]) for name, which in wanted.items()}

@@ -7,10 +7,10 @@ fused kernels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby, islice, pairwise
+from itertools import accumulate, groupby, pairwise
 from typing import cast
 
 import torch
@@ -30,14 +30,17 @@ class Segments:
 
     lengths: tuple[int, ...]
     device: torch.device
+    asking: tuple[int, ...] | None = None  # queries of each segment, where not every token has one
 
     @cached_property
     def bounds(self) -> tuple[int, ...]:
         """len(lengths) + 1 places, from 0 to the number of tokens."""
-        places = [0]
-        for length in self.lengths:
-            places.append(places[-1] + length)
-        return tuple(places)
+        return _bounds(self.lengths)
+
+    @cached_property
+    def asking_bounds(self) -> tuple[int, ...]:
+        """The same of the queries."""
+        return self.bounds if self.asking is None else _bounds(self.asking)
 
     @cached_property
     def cumulative(self) -> Tensor:
@@ -45,36 +48,57 @@ class Segments:
         return upload(torch.tensor(self.bounds, dtype=torch.int32), self.device)
 
     @cached_property
-    def by_height(self) -> tuple[tuple[bool, slice, Segments], ...]:
-        """Neighbours that are high, or are not, together: whether they are, and their tokens."""
+    def asking_cumulative(self) -> Tensor:
+        """`asking_bounds` on the device, int32."""
+        if self.asking is None:
+            return self.cumulative
+        return upload(torch.tensor(self.asking_bounds, dtype=torch.int32), self.device)
+
+    @cached_property
+    def by_height(self) -> tuple[tuple[bool, slice, slice, Segments], ...]:
+        """Neighbours that are high, or are not, together: whether they are; queries and tokens."""
         runs = []
-        places = iter(self.bounds)
-        start = next(places)
-        for is_high, members in groupby(self.lengths, lambda length: length >= _HIGH):
-            lengths = tuple(members)
-            *_, end = islice(places, len(lengths))
-            runs.append((is_high, slice(start, end), Segments(lengths, self.device)))
-            start = end
+        asking, tokens = self.asking_bounds, self.bounds
+        for is_high, members in groupby(
+            range(len(self.lengths)), lambda number: self.lengths[number] >= _HIGH
+        ):
+            first, *others = members
+            end = first + len(others) + 1
+            part = Segments(
+                self.lengths[first:end],
+                self.device,
+                None if self.asking is None else self.asking[first:end],
+            )
+            of_queries, of_tokens = (slice(b[first], b[end]) for b in (asking, tokens))
+            runs.append((is_high, of_queries, of_tokens, part))
         return tuple(runs)
 
 
-# query, key, value: (tokens, heads, head width); the answer has the same shape.
+def _bounds(lengths: Iterable[int]) -> tuple[int, ...]:
+    return tuple(accumulate(lengths, initial=0))
+
+
+# query: (queries, heads, head width), key, value: (tokens, heads, head width); the answer is shaped
+# as the queries.
 Attention = Callable[[Tensor, Tensor, Tensor, Segments], Tensor]
 
 
 def one_by_one(query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Tensor:
     """A call of the fused kernel for each segment: what a segment gives cannot depend on others."""
     parts = []
-    for start, end in pairwise(segments.bounds):
-        q, k, v = (part[start:end].transpose(0, 1)[None] for part in (query, key, value))
+    places = zip(pairwise(segments.asking_bounds), pairwise(segments.bounds), strict=True)
+    for asking, tokens in places:
+        parts_of_it = query[slice(*asking)], key[slice(*tokens)], value[slice(*tokens)]
+        q, k, v = (part.transpose(0, 1)[None] for part in parts_of_it)
         parts.append(functional.scaled_dot_product_attention(q, k, v)[0].transpose(0, 1))
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def varlen(query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Tensor:
     """One launch for all segments: FlashAttention with cumulative lengths. CUDA, 16-bit only."""
-    ends, longest = segments.cumulative, max(segments.lengths)
-    return cast(Tensor, varlen_attn(query, key, value, ends, ends, longest, longest))
+    ends = segments.asking_cumulative, segments.cumulative
+    longest = max(segments.asking or segments.lengths), max(segments.lengths)
+    return cast(Tensor, varlen_attn(query, key, value, *ends, *longest))
 
 
 def by_height(query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> Tensor:
@@ -83,12 +107,12 @@ def by_height(query: Tensor, key: Tensor, value: Tensor, segments: Segments) -> 
     Which way a segment goes is decided by its own height, so what it gives does not depend on its
     company. By itself a segment gets what the library holds to be its fastest kernel on this
     device; only FlashAttention 2, which is older than Hopper, takes segments of any length
-    together. The first segment of a length waits for its kernel to be planned: some 40 ms on an
-    H200, once a thread. CUDA, 16-bit only.
+    together. The first segment of a length, and of so many queries, waits for its kernel to be
+    planned: some 40 ms on an H200, once a thread. CUDA, 16-bit only.
     """
     parts = [
-        (one_by_one if is_high else varlen)(query[run], key[run], value[run], members)
-        for is_high, run, members in segments.by_height
+        (one_by_one if is_high else varlen)(query[asking], key[tokens], value[tokens], members)
+        for is_high, asking, tokens, members in segments.by_height
     ]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 

@@ -179,14 +179,12 @@ class Denoiser:
         predicted = self._transformer(
             [prompt[0] for _, prompt in rows],
             pictures,
+            [row.latents.shape[1] for row, _ in rows],
             [row.rotation for row, _ in rows],
             timesteps,
             [row.worn for row, _ in rows],
         )
-        velocities = [
-            velocity[None, : row.latents.shape[1]].float()
-            for velocity, (row, _) in zip(predicted, rows, strict=True)
-        ]
+        velocities = [velocity[None].float() for velocity in predicted]
         return [velocities[order.index(i)] for i in range(len(rows))]
 
     def decode(self, row: Row) -> Tensor:

@@ -46,15 +46,15 @@ class Dressed:
         down = self.downs.get(layer)
         return down is not None and x.shape[1] == down.shape[1] + ROOM
 
-    def add_to(self, layer: nn.Module, y: Tensor, x: Tensor) -> None:
-        """Add all styles to y, (tokens, out), in place, where x, (tokens, in), has no room."""
+    def add_to(self, layer: nn.Module, y: Tensor, x: Tensor, outputs: slice) -> None:
+        """Add all styles to y, (tokens, outputs), in place, where x, (tokens, in), has no room."""
         down = self.downs[layer]
         width, ends_at = down.shape[1], down.shape[1] + down.shape[0]
         share = (x @ down.T * self.strengths).to(y.dtype)
-        y.addmm_(share, self.wide[layer][:, width:ends_at].T)
+        y.addmm_(share, self.wide[layer][outputs, width:ends_at].T)
 
-    def product(self, layer: nn.Module, x: Tensor) -> Tensor:
-        """What the layer and all styles give.
+    def product(self, layer: nn.Module, x: Tensor, outputs: slice) -> Tensor:
+        """What the layer and all styles give for those of its outputs.
 
         x: (tokens, in + ROOM). Its room comes empty; what styles add is written there for the
         tokens within, and stays nothing for the others.
@@ -65,7 +65,11 @@ class Dressed:
         strengths = self.strengths if len(self.strengths) == 1 else self.strengths[within]
         torch.mul(x[within, :width] @ down.T, strengths, out=room[within])
         bias = cast(nn.Linear, layer).bias
-        return functional.linear(x[:, :ends_at], self.wide[layer][:, :ends_at], bias)
+        return functional.linear(
+            x[:, :ends_at],
+            self.wide[layer][outputs, :ends_at],
+            None if bias is None else bias[outputs],
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,14 +25,23 @@ _HEIGHTS = (
 
 
 @torch.inference_mode()
-def least_rows(layers: Iterable[nn.Linear | EightBitLinear], device: torch.device) -> int:
+def least_rows(
+    layers: Iterable[nn.Linear | EightBitLinear],
+    device: torch.device,
+    outputs: slice = slice(None),
+) -> int:
     """The lowest height from which products with all of these layers are steady on the device.
 
-    1 on CUDA, where byte equality is not promised.
+    outputs: of each layer, that are computed. 1 on CUDA, where byte equality is not promised.
     """
     threads = torch.get_num_threads()
     return max(
-        _least_rows((layer.out_features, layer.in_features), _dtype(layer), device, threads)
+        _least_rows(
+            (len(range(layer.out_features)[outputs]), layer.in_features),
+            _dtype(layer),
+            device,
+            threads,
+        )
         for layer in layers
     )
 

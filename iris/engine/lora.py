@@ -37,9 +37,9 @@ class Adapter:
     up: Tensor
     scale: float
 
-    def add_to(self, y: Tensor, x: Tensor, strength: float) -> None:
-        """Add the style's share to y, (tokens, out), in place. x: (tokens, in)."""
-        y.addmm_(x @ self.down.T, self.up.T, alpha=strength * self.scale)
+    def add_to(self, y: Tensor, x: Tensor, strength: float, outputs: slice) -> None:
+        """Add the style's share to y, (tokens, outputs), in place. x: (tokens, in)."""
+        y.addmm_(x @ self.down.T, self.up[outputs].T, alpha=strength * self.scale)
 
 
 class Style:

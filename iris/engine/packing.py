@@ -26,12 +26,16 @@ class Layout:
 
     text: tuple[int, ...]  # tokens of each row's prompt
     picture: tuple[int, ...]  # tokens of each row's picture, references included
+    painted: tuple[int, ...]  # those of the picture itself, which come first
     segments: Segments  # by row
-    row_of_text: Tensor | None  # (text tokens,) the row a token belongs to
-    row_of_picture: Tensor | None  # (picture tokens,)
-    row_of_token: Tensor | None  # (tokens,) by row
-    to_rows: Tensor | None  # (tokens,) by row: the token's place by stream
-    to_streams: Tensor | None  # (tokens,) by stream: the token's place by row
+    painting: Segments  # by row, where only painted tokens ask
+    to_painted: Tensor | slice  # (painted tokens,) their places by row
+    row_of_text: Tensor | None = None  # (text tokens,) the row a token belongs to
+    row_of_picture: Tensor | None = None  # (picture tokens,)
+    row_of_token: Tensor | None = None  # (tokens,) by row
+    row_of_painted: Tensor | None = None  # (painted tokens,)
+    to_rows: Tensor | None = None  # (tokens,) by row: the token's place by stream
+    to_streams: Tensor | None = None  # (tokens,) by stream: the token's place by row
 
     @classmethod
     @lru_cache(maxsize=32)  # the same pictures take many steps together
@@ -39,26 +43,33 @@ class Layout:
         cls,
         text: tuple[int, ...],
         picture: tuple[int, ...],
+        painted: tuple[int, ...],
         device: torch.device,
         as_several: bool = False,
     ) -> Layout:
-        """Lay out rows of so many prompt and picture tokens; one row too with indices, if asked."""
+        """Lay out rows of so many tokens; one row too with indices, if asked."""
         lengths = tuple(map(sum, zip(text, picture, strict=True)))
-        segments = Segments(lengths, device)
+        segments, painting = Segments(lengths, device), Segments(lengths, device, painted)
         if len(lengths) == 1 and not as_several:
-            return cls(text, picture, segments, None, None, None, None, None)
+            places = slice(text[0], text[0] + painted[0])
+            return cls(text, picture, painted, segments, painting, places)
         to_rows: list[int] = []
-        row_of: list[list[int]] = [[], [], []]
-        text_start, picture_start = 0, sum(text)
-        for row, (prompt, image) in enumerate(zip(text, picture, strict=True)):
+        to_painted: list[int] = []
+        row_of: list[list[int]] = [[], [], [], []]
+        text_start, picture_start, start = 0, sum(text), 0
+        for row, counts in enumerate(zip(text, picture, lengths, painted, strict=True)):
+            prompt, image, both, asking = counts
             to_rows += range(text_start, text_start + prompt)
             to_rows += range(picture_start, picture_start + image)
+            to_painted += range(start + prompt, start + prompt + asking)
             text_start, picture_start = text_start + prompt, picture_start + image
-            for rows, count in zip(row_of, (prompt, image, prompt + image), strict=True):
+            start += both
+            for rows, count in zip(row_of, counts, strict=True):
                 rows += [row] * count
         forth = torch.tensor(to_rows)
-        index = [*(torch.tensor(rows) for rows in row_of), forth, forth.argsort()]
-        return cls(text, picture, segments, *(upload(i, device) for i in index))
+        index = [torch.tensor(to_painted), *map(torch.tensor, row_of), forth, forth.argsort()]
+        there = [upload(i, device) for i in index]
+        return cls(text, picture, painted, segments, painting, *there)
 
 
 def spread(values: Tensor, row_of: Tensor | None) -> Tensor:
@@ -66,6 +77,6 @@ def spread(values: Tensor, row_of: Tensor | None) -> Tensor:
     return values if row_of is None else values[row_of]
 
 
-def reorder(tokens: Tensor, index: Tensor | None) -> Tensor:
-    """Tokens, the first dimension, in the other order."""
+def reorder(tokens: Tensor, index: Tensor | slice | None) -> Tensor:
+    """Tokens, the first dimension, in the other order, or those alone that the index names."""
     return tokens if index is None else tokens[index]

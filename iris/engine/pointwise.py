@@ -70,11 +70,16 @@ def rotated(
     eps: tuple[float, float],
     rotation: Rotation,
 ) -> tuple[Tensor, Tensor]:
-    """Normalise heads (tokens, heads, head width) and rotate them by their token's position."""
+    """`turned` for queries and keys of the same tokens."""
     return (
-        _rotate(_normed(query, weights[0], eps[0]), rotation).to(query.dtype),
-        _rotate(_normed(key, weights[1], eps[1]), rotation).to(key.dtype),
+        turned(query, weights[0], eps[0], rotation),
+        turned(key, weights[1], eps[1], rotation),
     )
+
+
+def turned(heads: Tensor, weight: Tensor, eps: float, rotation: Rotation) -> Tensor:
+    """Normalise heads (tokens, heads, head width) and rotate them by their token's position."""
+    return _rotate(_normed(heads, weight, eps), rotation).to(heads.dtype)
 
 
 def joined(
@@ -236,6 +241,7 @@ class Pointwise:
         self.gated_sum = self._made(gated_sum)
         self.carried_on = self._made(carried_on)
         self.rotated = self._made(rotated)
+        self.turned = self._made(turned)
         self.joined = self._made(joined)
         self.swiglu = self._made(swiglu)
         self.beside_swiglu = self._made(beside_swiglu)

@@ -22,6 +22,7 @@ _FP8_MAX = torch.finfo(_FP8).max
 _LEAST = 1e-12  # a row of zeros has a scale too
 _FP8_CAPABILITY = (8, 9)
 _FP8_MULTIPLE = 16  # both widths of a float8 product
+_ALL = slice(None)
 
 
 class EightBitLinear(nn.Module):
@@ -52,9 +53,10 @@ class Int8Linear(EightBitLinear):
         scale = exact.abs().amax(dim=1, keepdim=True).clamp(min=_LEAST) / 127
         super().__init__(linear, (exact / scale).round().to(torch.int8), scale)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (..., in) -> (..., out)."""
-        return functional.linear(x, self.weight.to(x.dtype) * self.scale.to(x.dtype), self.bias)
+    def forward(self, x: Tensor, outputs: slice = _ALL) -> Tensor:
+        """x: (..., in) -> (..., out), or those outputs alone."""
+        weight = self.weight[outputs].to(x.dtype) * self.scale[outputs].to(x.dtype)
+        return functional.linear(x, weight, None if self.bias is None else self.bias[outputs])
 
 
 class Fp8Linear(EightBitLinear):
@@ -75,20 +77,20 @@ class Fp8Linear(EightBitLinear):
         """x: (tokens, in), for this layer and all others that take the same."""
         return Rounded(*self.in_fp8(x), x.dtype)
 
-    def forward(self, x: Tensor | Rounded) -> Tensor:
-        """x: (tokens, in) -> (tokens, out)."""
+    def forward(self, x: Tensor | Rounded, outputs: slice = _ALL) -> Tensor:
+        """x: (tokens, in) -> (tokens, out), or those outputs alone, multiples of 16."""
         if isinstance(x, Tensor):
             x = self.rounded(x)
         product = torch._scaled_mm(
             x.values,
-            self.weight.T,
+            self.weight[outputs].T,
             scale_a=x.scales,
-            scale_b=self.scale.T,
+            scale_b=self.scale[outputs].T,
             out_dtype=torch.bfloat16,
             use_fast_accum=True,  # Hopper's float8 is hardly faster than bfloat16 without it
         )
         product = product.to(x.dtype)
-        return product if self.bias is None else product + self.bias
+        return product if self.bias is None else product + self.bias[outputs]
 
 
 @dataclass(frozen=True, slots=True)

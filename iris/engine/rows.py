@@ -8,11 +8,14 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from iris.engine.dressing import Dressed
 from iris.engine.floor import least_rows
 from iris.engine.lora import Worn
-from iris.engine.quantised import Fp8Linear, Rounded
+from iris.engine.quantised import EightBitLinear, Fp8Linear, Rounded
+
+_ALL = slice(None)
 
 
 class Rows:
@@ -42,39 +45,45 @@ class Rows:
     def __call__(self, layer: nn.Module, x: Tensor) -> Tensor:
         return self.all((layer,), x)[0]
 
-    def all(self, layers: Sequence[nn.Module], x: Tensor) -> list[Tensor]:
-        """What each of the layers, which are of one kind and take the same x, gives for it.
+    def parts(self, layer: nn.Module, x: Tensor, outputs: Sequence[slice]) -> list[Tensor]:
+        """What the layer gives for x, those of its outputs alone and each slice by itself."""
+        return self._given([(layer, part) for part in outputs], x)
 
-        x may come with ROOM more columns than the layers take.
-        """
-        bare = x[:, : cast(nn.Linear, layers[0]).in_features]
+    def all(self, layers: Sequence[nn.Module], x: Tensor) -> list[Tensor]:
+        """What each of the layers, which are of one kind and take the same x, gives for it."""
+        return self._given([(layer, _ALL) for layer in layers], x)
+
+    def _given(self, parts: Sequence[tuple[nn.Module, slice]], x: Tensor) -> list[Tensor]:
+        """x may come with ROOM more columns than the layers take."""
+        layer, _ = parts[0]
+        bare = x[:, : cast(nn.Linear, layer).in_features]
         given: Tensor | Rounded = bare
-        if isinstance(layers[0], Fp8Linear):
-            given = layers[0].rounded(bare)  # once for all of them
-        return [self._dressed_product(layer, x, bare, given) for layer in layers]
+        if isinstance(layer, Fp8Linear):
+            given = layer.rounded(bare)  # once for all of them
+        return [self._dressed_product(*part, x, bare, given) for part in parts]
 
     def _dressed_product(
-        self, layer: nn.Module, x: Tensor, bare: Tensor, given: Tensor | Rounded
+        self, layer: nn.Module, outputs: slice, x: Tensor, bare: Tensor, given: Tensor | Rounded
     ) -> Tensor:
         along = self._along
         if along is not None and along.takes(layer, x):
-            return along.product(layer, x)
-        y = self._product(layer, given)  # ours alone
+            return along.product(layer, x, outputs)
+        y = self._product(layer, outputs, given)  # ours alone
         if along is not None and layer in along.downs:
-            along.add_to(layer, y, bare)
+            along.add_to(layer, y, bare, outputs)
             return y
         for tokens, worn in self._dressed:
             adapter = worn.style.adapters.get(layer)
             if adapter is not None:
-                adapter.add_to(y[tokens], bare[tokens], worn.strength)
+                adapter.add_to(y[tokens], bare[tokens], worn.strength, outputs)
         return y
 
-    def _product(self, layer: nn.Module, x: Tensor | Rounded) -> Tensor:
-        floor = least_rows((cast(nn.Linear, layer),), self._device)
+    def _product(self, layer: nn.Module, outputs: slice, x: Tensor | Rounded) -> Tensor:
+        floor = least_rows((cast(nn.Linear, layer),), self._device, outputs)
         if len(self._lengths) == 1 or (self._shortest >= floor and not self._is_strict):
-            return cast(Tensor, layer(x))
+            return _linear(layer, outputs, x)
         runs = list(self._lengths) if self._is_strict else self._runs(floor)
-        return torch.cat([layer(run) for run in x.split(runs)])
+        return torch.cat([_linear(layer, outputs, run) for run in x.split(runs)])
 
     def _runs(self, floor: int) -> list[int]:
         """Tokens to be taken together: a row below the floor alone, neighbours above it as one."""
@@ -87,3 +96,11 @@ class Rows:
                 runs.append(length)
             is_open = length >= floor
         return runs
+
+
+def _linear(layer: nn.Module, outputs: slice, x: Tensor | Rounded) -> Tensor:
+    if isinstance(layer, EightBitLinear):
+        return cast(Tensor, layer(x, outputs))
+    plain = cast(nn.Linear, layer)
+    bias = None if plain.bias is None else plain.bias[outputs]
+    return functional.linear(cast(Tensor, x), plain.weight[outputs], bias)

@@ -28,7 +28,7 @@ from iris.engine.recordings import Recordings
 from iris.engine.replay import Work
 from iris.engine.rows import Rows
 
-_Given = tuple[list[Tensor], list[Tensor], list[Rotation], Tensor, list[Worn | None]]
+_Given = tuple[list[Tensor], list[Tensor], Sequence[int], list[Rotation], Tensor, list[Worn | None]]
 
 _WARM_SIZES = ((150,), (37, 83, 259))  # picture tokens of the rows that a compiler is shown
 
@@ -53,6 +53,9 @@ class PackedTransformer:
                 least_rows((module,), self._device)
             if isinstance(module, Fp8Linear):
                 module.in_fp8 = pointwise.in_fp8
+        for block in model.single_transformer_blocks:  # all alike, and the last is taken apart
+            for outputs in _outputs(block.attn):
+                least_rows((block.attn.to_qkv_mlp_proj,), self._device, outputs)
 
     def dress_in_products(self) -> None:
         """From now on the blocks' own products take styles along; their weights become wider.
@@ -79,17 +82,19 @@ class PackedTransformer:
         self,
         prompts: Sequence[Tensor],
         pictures: Sequence[Tensor],
+        painted: Sequence[int],
         rotations: Sequence[Rotation],
         timesteps: Tensor,
         worn: Sequence[Worn | None],
     ) -> list[Tensor]:
-        """Velocities of every row's picture tokens, references included: (tokens, C) each.
+        """Velocities of every row's painted tokens: (tokens, C) each.
 
-        prompts, pictures: (tokens, width) of each row; rotations: of a row's prompt and picture
-        together; timesteps: (rows,) 0..1; worn: each row's style.
+        prompts, pictures: (tokens, width) of each row; painted: how many of a picture's tokens,
+        from the first, are not references; rotations: of a row's prompt and picture together;
+        timesteps: (rows,) 0..1; worn: each row's style.
         """
         lengths = tuple(tuple(map(len, parts)) for parts in (prompts, pictures))
-        layout = Layout.of(*lengths, prompts[0].device, self._is_strict)
+        layout = Layout.of(*lengths, tuple(painted), prompts[0].device, self._is_strict)
         along = None if self._dressing is None else self._dressing.put_on(worn, self._device)
         with self._pointwise.stance():
             recordings = self._recordings
@@ -117,6 +122,7 @@ class PackedTransformer:
         return (
             [weight.new_zeros(text_tokens, config.joint_attention_dim)] * len(sizes),
             [weight.new_zeros(size, config.in_channels) for size in sizes],
+            sizes,
             [
                 self.rotation(torch.zeros(text_tokens + size, 4, device=weight.device))
                 for size in sizes
@@ -159,7 +165,8 @@ class PackedTransformer:
 
         inputs = [prompt, picture, *rotation, timesteps]
         inputs += [] if along is None else [along.strengths]
-        return recordings.run((len(prompt), len(picture), laid), begin, inputs)
+        key = len(prompt), len(picture), laid, layout.painted
+        return recordings.run(key, begin, inputs)
 
     def _pass(
         self,
@@ -176,34 +183,34 @@ class PackedTransformer:
         if self._is_strict and len(timesteps) == 1:
             # A graph that is compiled for one row rounds otherwise than that for several.
             times.repeat()
-        of_text, of_picture, of_all = self._rows(layout, worn, along)
+        of_text, of_picture, of_all, of_painted = self._rows(layout, worn, along)
         rotation = (torch.cat([c for c, _ in rotations]), torch.cat([s for _, s in rotations]))
 
         text = of_text(model.context_embedder, torch.cat(list(prompts)))
         picture = of_picture(model.x_embedder, torch.cat(list(pictures)))
         streams = self._doubles(text, picture, times, rotation, layout, of_text, of_picture)
         tokens = reorder(torch.cat(streams), layout.to_rows)
-        tokens = self._singles(tokens, times, rotation, layout, of_all)
-        picture = reorder(tokens, layout.to_streams)[sum(layout.text) :]
+        painted = self._singles(tokens, times, rotation, layout, of_all, of_painted)
         out = _apart(times.out, 2)
-        picture = self._pointwise.modulated(  # with room like the others: one graph for all
-            picture,
+        painted = self._pointwise.modulated(  # with room like the others: one graph for all
+            painted,
             model.norm_out.norm.eps,
             out[0],
             out[1],
-            layout.row_of_picture,
+            layout.row_of_painted,
             self._has_room,
         )
-        return list(torch.split(of_picture(model.proj_out, picture), list(layout.picture)))
+        return list(torch.split(of_painted(model.proj_out, painted), list(layout.painted)))
 
     def _rows(
         self, layout: Layout, worn: Sequence[Worn | None], along: Dressed | None
-    ) -> tuple[Rows, Rows, Rows]:
-        """Of prompts, of pictures and of both together."""
+    ) -> tuple[Rows, Rows, Rows, Rows]:
+        """Of prompts, of pictures, of both together and of what is painted."""
         return (
             self._rows_of(layout.text, layout.row_of_text, worn, along),
             self._rows_of(layout.picture, layout.row_of_picture, worn, along),
             self._rows_of(layout.segments.lengths, layout.row_of_token, worn, along),
+            self._rows_of(layout.painted, layout.row_of_painted, worn, along),
         )
 
     def _rows_of(
@@ -293,20 +300,35 @@ class PackedTransformer:
         return text, picture
 
     def _singles(
-        self, tokens: Tensor, times: Modulation, rotation: Rotation, layout: Layout, of_all: Rows
+        self,
+        tokens: Tensor,
+        times: Modulation,
+        rotation: Rotation,
+        layout: Layout,
+        of_all: Rows,
+        of_painted: Rows,
     ) -> Tensor:
-        """Through the blocks that take both together, as `_doubles` does."""
+        """Through the blocks that take both together, as `_doubles` does; what is painted of it.
+
+        Nobody reads what the last block makes of prompts and references: there they are looked at
+        and no more.
+        """
         do, room, by_token = self._pointwise, self._has_room, layout.row_of_token
         shift, scale, gate = _apart(times.single, 3)
         owed: Tensor | None = None
-        for block in self._model.single_transformer_blocks:
+        blocks = self._model.single_transformer_blocks
+        for number, block in enumerate(blocks, 1):
             eps = block.norm.eps
             if owed is None:
                 x = do.modulated(tokens, eps, scale, shift, by_token, room)
             else:
                 tokens, x = do.carried_on(tokens, gate, owed, eps, scale, shift, by_token, room)
-            owed = self._single(block.attn, x, rotation, layout, of_all)
-        return tokens if owed is None else do.gated_sum(tokens, gate, owed, by_token)
+            if number < len(blocks):
+                owed = self._single(block.attn, x, rotation, layout, of_all)
+            else:
+                owed = self._last(block.attn, x, rotation, layout, of_all, of_painted)
+        painted = reorder(tokens, layout.to_painted)
+        return painted if owed is None else do.gated_sum(painted, gate, owed, layout.row_of_painted)
 
     def _single(
         self, attn: Any, x: Tensor, rotation: Rotation, layout: Layout, of_all: Rows
@@ -326,6 +348,27 @@ class PackedTransformer:
         x = self._pointwise.beside_swiglu(seen, x[:, 3 * width :], self._has_room)
         return of_all(attn.to_out, x)
 
+    def _last(
+        self,
+        attn: Any,
+        x: Tensor,
+        rotation: Rotation,
+        layout: Layout,
+        of_all: Rows,
+        of_painted: Rows,
+    ) -> Tensor:
+        """`_single` for painted tokens: (painted tokens, width)."""
+        do, layer, to_painted = self._pointwise, attn.to_qkv_mlp_proj, layout.to_painted
+        queries, keys_and_values, feed = _outputs(attn)
+        (looked_at,) = of_all.parts(layer, x, [keys_and_values])
+        asked, fed = of_painted.parts(layer, reorder(x, to_painted), [queries, feed])
+        query, key, value = _heads((asked, *looked_at.chunk(2, dim=1)), attn)
+        asking = reorder(rotation[0], to_painted), reorder(rotation[1], to_painted)
+        query = do.turned(query, attn.norm_q.weight, attn.norm_q.eps, asking)
+        key = do.turned(key, attn.norm_k.weight, attn.norm_k.eps, rotation)
+        seen = self._attend(query, key, value, layout.painting).flatten(1)
+        return of_painted(attn.to_out, do.beside_swiglu(seen, fed, self._has_room))
+
     @property
     def _has_room(self) -> bool:
         return self._dressing is not None
@@ -341,6 +384,12 @@ def _apart(values: Tensor, count: int) -> list[Tensor]:
     The compiler makes one graph more for parts that begin elsewhere in what they are a part of.
     """
     return [part.clone() for part in values.chunk(count, dim=-1)]
+
+
+def _outputs(attn: Any) -> tuple[slice, slice, slice]:
+    """Of a single block's first product: queries; keys and values; what is fed forward."""
+    width = attn.inner_dim
+    return slice(width), slice(width, 3 * width), slice(3 * width, None)
 
 
 def _heads(parts: Sequence[Tensor], attn: Any) -> Heads:

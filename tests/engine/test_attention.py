@@ -41,6 +41,26 @@ def test_a_segment_attends_to_itself_alone(name, lengths, heads, seed):
     assert (answer.double() - expected).abs().max() < tolerance
 
 
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@settings(max_examples=30, deadline=None)
+@given(
+    counts=st.lists(st.tuples(st.integers(1, 40), st.integers(0, 50)), min_size=1, max_size=6),
+    seed=st.integers(0, 9),
+)
+def test_tokens_that_do_not_ask_are_seen_all_the_same(name, counts, seed):
+    attend, device, dtype, tolerance = IMPLEMENTATIONS[name]
+    asking = tuple(queries for queries, _ in counts)
+    lengths = tuple(map(sum, counts))
+    generator = torch.Generator().manual_seed(seed)
+    query = torch.randn(sum(asking), 2, 32, generator=generator).to(device, dtype)
+    others = torch.randn(2, sum(lengths), 2, 32, generator=generator).to(device, dtype)
+    answer = attend(query, *others, Segments(lengths, query.device, asking))
+    parts = zip(query.split(asking), *(part.split(lengths) for part in others), strict=True)
+    expected = torch.cat([by_the_book(*segment) for segment in parts])
+    assert answer.shape == query.shape
+    assert (answer.double() - expected).abs().max() < tolerance
+
+
 @pytest.mark.parametrize(
     ("device", "dtype", "capability", "expected"),
     [
@@ -73,10 +93,11 @@ def test_a_segment_goes_by_its_own_height_whatever_its_company(lengths, high, mo
 
     def way(is_high):
         def attend(query, key, value, segments):
-            assert torch.equal(query, key)
-            assert torch.equal(query, value)
-            assert len(query) == sum(segments.lengths)
-            gone[is_high] += segments.lengths
+            assert torch.equal(key, value)
+            assert key.flatten().tolist() == numbers(segments.lengths, first=key[0])
+            asking = segments.asking or segments.lengths
+            assert query.flatten().tolist() == numbers(asking, first=query[0])
+            gone[is_high] += zip(asking, segments.lengths, strict=True)
             return query
 
         return attend
@@ -84,9 +105,15 @@ def test_a_segment_goes_by_its_own_height_whatever_its_company(lengths, high, mo
     monkeypatch.setattr(attention, "one_by_one", way(is_high=True))
     monkeypatch.setattr(attention, "varlen", way(is_high=False))
     tokens = torch.arange(float(sum(lengths))).view(-1, 1, 1)
-    segments = Segments(lengths, tokens.device)
-    assert torch.equal(attention.by_height(tokens, tokens, tokens, segments), tokens)
-    by_height = list(zip(lengths, high, strict=True))
-    assert gone == {
-        way: [length for length, is_high in by_height if is_high == way] for way in (True, False)
-    }
+    for asking in (None, tuple(length // 2 for length in lengths)):
+        gone[True], gone[False] = [], []
+        query = torch.arange(float(sum(asking or lengths))).view(-1, 1, 1)
+        segments = Segments(lengths, tokens.device, asking)
+        assert torch.equal(attention.by_height(query, tokens, tokens, segments), query)
+        by_height = list(zip(asking or lengths, lengths, high, strict=True))
+        assert gone == {way: [tuple(c) for *c, h in by_height if h == way] for way in (True, False)}
+
+
+def numbers(lengths, first):
+    start = float(first)
+    return [start + number for number in range(sum(lengths))]

@@ -57,10 +57,12 @@ def test_tokens_before_the_first_and_after_the_last_in_a_style_are_not_gone_over
     assert tokens.within == slice(2, 6)
     x = functional.pad(torch.ones(8, 4), (0, ROOM))
     x[[0, 1, 6, 7], :4] = torch.inf  # whatever is gone over is no number
-    y = tokens.product(layer, x)
-    added = y[2:6] - layer(torch.ones(4))
-    assert torch.allclose(added, torch.tensor([0.0, 4.0, 4.0, 4.0])[:, None].expand(4, 3))
-    assert not x[[0, 1, 6, 7], 4:].any()
+    for outputs in (slice(None), slice(1, 3)):
+        y = tokens.product(layer, x, outputs)
+        added = y[2:6] - layer(torch.ones(4))[outputs]
+        expected = torch.tensor([0.0, 4.0, 4.0, 4.0])[:, None].expand(added.shape)
+        assert torch.allclose(added, expected)
+        assert not x[[0, 1, 6, 7], 4:].any()
 
 
 def test_styles_that_do_not_fit_together_get_products_of_their_own(dressed, fine, monkeypatch):

@@ -34,3 +34,8 @@ def test_the_floor_of_several_is_that_of_the_most_demanding():
 def test_eight_bits_are_as_high_as_what_they_are_multiplied_out_to():
     layer = a_layer((96, 24))
     assert least_rows([Int8Linear(layer)], CPU) == least_rows([layer], CPU)
+
+
+def test_of_some_outputs_it_is_that_of_a_layer_with_no_others():
+    layer = a_layer((96, 24))
+    assert least_rows([layer], CPU, slice(64, None)) == least_rows([a_layer((32, 24))], CPU)

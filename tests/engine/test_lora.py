@@ -38,8 +38,11 @@ def test_a_style_adds_its_own_product_by_its_strength_and_scale():
     adapter = Adapter(torch.randn(2, 6), torch.randn(5, 2), scale=0.5)
     x, y = torch.randn(7, 6), torch.randn(7, 5)
     expected = y + 0.8 * 0.5 * (x @ adapter.down.T) @ adapter.up.T
-    adapter.add_to(y, x, 0.8)
+    some = y[:, 1:3].contiguous()
+    adapter.add_to(y, x, 0.8, slice(None))
     assert torch.allclose(y, expected, atol=1e-5)
+    adapter.add_to(some, x, 0.8, slice(1, 3))
+    assert torch.allclose(some, expected[:, 1:3], atol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "strength"), [(None, 0.8), ("dark", 0.0)])

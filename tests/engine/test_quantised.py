@@ -26,6 +26,15 @@ def test_eight_bits_are_near_sixteen(kind, bound, bias):
 
 @torch.no_grad()
 @KINDS
+@pytest.mark.parametrize("bias", [False, True])
+def test_some_outputs_are_those_of_the_whole_layer(kind, bound, bias):
+    layer = kind(a_layer(bias))
+    x = torch.randn(33, 64).bfloat16()
+    assert torch.equal(layer(x, slice(16, 32)), layer(x)[:, 16:32])
+
+
+@torch.no_grad()
+@KINDS
 def test_a_token_is_rounded_by_itself(kind, bound):
     """However large its neighbours are."""
     layer = kind(a_layer())

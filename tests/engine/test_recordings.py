@@ -12,7 +12,7 @@ from iris.engine.loader import load_components
 from iris.engine.lora import install_styles
 from iris.engine.memory import with_room
 from iris.engine.recordings import Recordings
-from tests.engine.conftest import a_job, stepped
+from tests.engine.conftest import a_gradient, a_job, stepped
 from tests.engine.test_company import jobs
 
 
@@ -143,6 +143,17 @@ def test_pictures_one_after_another_are_those_of_passes_that_are_not_recorded(
         [row] = stepped(model, denoiser, [job])
         [expected] = stepped(fine, Denoiser(*fine), [job])
         assert torch.allclose(row.latents, expected.latents, rtol=1e-3, atol=1e-4)
+
+
+def test_as_many_tokens_are_another_pass_where_more_of_them_are_references(recorded, fine):
+    model, denoiser = recorded
+    large, small = (96, 64), (64, 32)  # of both: 32 tokens
+    for _ in range(2):
+        for (width, height), source in ((large, small), (small, large)):
+            job = a_job(width_px=width, height_px=height, images=(a_gradient(*source),))
+            [row] = stepped(model, denoiser, [job])
+            [expected] = stepped(fine, Denoiser(*fine), [job])
+            assert torch.allclose(row.latents, expected.latents, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("lora", [None, "dark"])
