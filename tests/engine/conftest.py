@@ -11,6 +11,7 @@ import torch
 from diffusers import AutoencoderKLFlux2
 from torch import nn
 
+from iris.engine import calibration
 from iris.engine.activity import Activity
 from iris.engine.cache import Cache
 from iris.engine.conditioning import Conditioner
@@ -184,7 +185,13 @@ def a_gradient(width_px, height_px, turn=0):
 
 
 @pytest.fixture
-def make_engine(fine):
+def small_calibration(monkeypatch):
+    """Measured on pictures as small as the tests'; 768x768 is ten seconds of work here."""
+    monkeypatch.setattr(calibration, "_SIZES_PX", ((32, 192), (32, 192), (192, 192)))
+
+
+@pytest.fixture
+def make_engine(fine, small_calibration):
     """make_engine(**limits) -> a started engine over the fine model; all are closed at the end."""
     engines = []
 

@@ -44,6 +44,7 @@ def clock(monkeypatch):
     return clock
 
 
+@pytest.mark.usefixtures("small_calibration")
 def test_a_prompt_is_measured_though_prompts_are_kept(fine, conditioner, clock, monkeypatch):
     clock.takes(monkeypatch, PromptEncoder, "_embed", 0.5)
     cost = CostModel.unmeasured()
@@ -51,12 +52,13 @@ def test_a_prompt_is_measured_though_prompts_are_kept(fine, conditioner, clock, 
     assert cost.encode.predict_s(0) == pytest.approx(0.5, rel=0.1)
 
 
+@pytest.mark.usefixtures("small_calibration")
 def test_a_step_that_was_held_up_does_not_count(fine, conditioner, clock, monkeypatch):
     held_up = iter([0.1, 5.0, 0.1] * 3)
     clock.takes(monkeypatch, Denoiser, "step", held_up)
     cost = CostModel.unmeasured()
     measure(cost, conditioner, Denoiser(*fine))
-    assert cost.step.predict_s(2_000) == pytest.approx(0.1, rel=0.2)
+    assert cost.step.predict_s(300) == pytest.approx(0.1, rel=0.2)
 
 
 def test_nothing_is_measured_that_the_clock_does_not_see(fine, conditioner):
