@@ -6,13 +6,21 @@ from hypothesis import strategies as st
 from iris.engine import attention
 from iris.engine.attention import Segments, by_height, choose, one_by_one, varlen
 
-CUDA = torch.cuda.is_available()
-# name -> (implementation, device, dtype, tolerance)
-IMPLEMENTATIONS = {"one by one": (one_by_one, "cpu", torch.float32, 1e-5)}
-if CUDA:
-    IMPLEMENTATIONS["one by one on CUDA"] = (one_by_one, "cuda", torch.float32, 1e-4)
-    IMPLEMENTATIONS["one by one, 16 bits"] = (one_by_one, "cuda", torch.bfloat16, 2e-2)
-    IMPLEMENTATIONS["varlen"] = (varlen, "cuda", torch.bfloat16, 2e-2)
+# implementation, device, dtype, tolerance
+ON_CUDA = [
+    ("one by one on CUDA", one_by_one, torch.float32, 1e-4),
+    ("one by one, 16 bits", one_by_one, torch.bfloat16, 2e-2),
+    ("varlen", varlen, torch.bfloat16, 2e-2),
+    ("by height", by_height, torch.bfloat16, 2e-2),
+]
+IMPLEMENTATIONS = pytest.mark.parametrize(
+    ("attend", "device", "dtype", "tolerance"),
+    [pytest.param(one_by_one, "cpu", torch.float32, 1e-5, id="one by one")]
+    + [
+        pytest.param(attend, "cuda", dtype, tolerance, id=name, marks=pytest.mark.gpu)
+        for name, attend, dtype, tolerance in ON_CUDA
+    ],
+)
 
 
 def by_the_book(query, key, value):
@@ -22,15 +30,14 @@ def by_the_book(query, key, value):
     return (scores.softmax(-1) @ value).transpose(0, 1)
 
 
-@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@IMPLEMENTATIONS
 @settings(max_examples=30, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 90), min_size=1, max_size=6),
     heads=st.integers(1, 4),
     seed=st.integers(0, 9),
 )
-def test_a_segment_attends_to_itself_alone(name, lengths, heads, seed):
-    attend, device, dtype, tolerance = IMPLEMENTATIONS[name]
+def test_a_segment_attends_to_itself_alone(attend, device, dtype, tolerance, lengths, heads, seed):
     generator = torch.Generator().manual_seed(seed)
     shape = (3, sum(lengths), heads, 32)
     parts = torch.randn(shape, generator=generator).to(device, dtype)
@@ -41,14 +48,15 @@ def test_a_segment_attends_to_itself_alone(name, lengths, heads, seed):
     assert (answer.double() - expected).abs().max() < tolerance
 
 
-@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@IMPLEMENTATIONS
 @settings(max_examples=30, deadline=None)
 @given(
     counts=st.lists(st.tuples(st.integers(1, 40), st.integers(0, 50)), min_size=1, max_size=6),
     seed=st.integers(0, 9),
 )
-def test_tokens_that_do_not_ask_are_seen_all_the_same(name, counts, seed):
-    attend, device, dtype, tolerance = IMPLEMENTATIONS[name]
+def test_tokens_that_do_not_ask_are_seen_all_the_same(
+    attend, device, dtype, tolerance, counts, seed
+):
     asking = tuple(queries for queries, _ in counts)
     lengths = tuple(map(sum, counts))
     generator = torch.Generator().manual_seed(seed)

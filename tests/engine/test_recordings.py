@@ -207,6 +207,9 @@ def test_on_a_gpu_what_is_replayed_is_what_is_done_call_by_call(folders):
         a_job(lora="dark", lora_strength=1.2, num_inference_steps=4, seed=3),
         a_job(lora="anime", num_inference_steps=4, seed=3),
         a_job(prompt="something else", num_inference_steps=4, seed=9),
+        # as many tokens each, and not as many of them references
+        a_job(width_px=96, images=(a_gradient(64, 32),), num_inference_steps=4),
+        a_job(height_px=32, images=(a_gradient(96, 64),), num_inference_steps=4),
     ]
     replayed = [stepped(model, denoiser, [job])[0].latents for job in company]
     assert sum(one.replay is not None for one in recordings._kept.values()) >= 5
