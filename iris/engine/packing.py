@@ -20,8 +20,8 @@ from iris.engine.transfer import upload
 class Layout:
     """Where each row's tokens lie in both orders.
 
-    Index tensors are None where there is one row, whose orders are the same, unless it is laid out
-    as one of several.
+    Where there is one row, whose orders are the same, index tensors are None and `to_painted` is a
+    slice, unless it is laid out as one of several.
     """
 
     text: tuple[int, ...]  # tokens of each row's prompt

@@ -53,12 +53,13 @@ class Recordings:
         """
         kept = self._kept.pop(key, None)
         if kept is None:
-            kept = _Recording(begin())
+            new = _Recording(begin())
+            output = new.work(*inputs)  # if that fails, the next time is the first once more
             while len(self._kept) >= self._most:
                 self._kept.popitem(last=False)
-            self._kept[key] = kept
+            self._kept[key] = new
             self._count()
-            return kept.work(*inputs)
+            return output
         self._kept[key] = kept
         if kept.replay is None and kept.is_recordable and self._has_room:
             self._record(kept, inputs)

@@ -53,7 +53,8 @@ class PackedTransformer:
                 least_rows((module,), self._device)
             if isinstance(module, Fp8Linear):
                 module.in_fp8 = pointwise.in_fp8
-        for block in model.single_transformer_blocks:  # all alike, and the last is taken apart
+        # without iterating: streamed blocks would all be brought to the device for it
+        for block in [*model.single_transformer_blocks.children()][-1:]:  # it is taken apart
             for outputs in _outputs(block.attn):
                 least_rows((block.attn.to_qkv_mlp_proj,), self._device, outputs)
 
@@ -363,8 +364,8 @@ class PackedTransformer:
         (looked_at,) = of_all.parts(layer, x, [keys_and_values])
         asked, fed = of_painted.parts(layer, reorder(x, to_painted), [queries, feed])
         query, key, value = _heads((asked, *looked_at.chunk(2, dim=1)), attn)
-        asking = reorder(rotation[0], to_painted), reorder(rotation[1], to_painted)
-        query = do.turned(query, attn.norm_q.weight, attn.norm_q.eps, asking)
+        of_queries = reorder(rotation[0], to_painted), reorder(rotation[1], to_painted)
+        query = do.turned(query, attn.norm_q.weight, attn.norm_q.eps, of_queries)
         key = do.turned(key, attn.norm_k.weight, attn.norm_k.eps, rotation)
         seen = self._attend(query, key, value, layout.painting).flatten(1)
         return of_painted(attn.to_out, do.beside_swiglu(seen, fed, self._has_room))

@@ -87,6 +87,26 @@ def test_work_that_cannot_be_recorded_is_done_each_time_and_said_once(caplog):
     assert caplog.text.count("waits for the device") == 1
 
 
+def test_work_that_failed_at_first_is_done_before_it_is_recorded():
+    """What it needs for itself is made the first time, and could not be in a recording."""
+    recorder = Rerun()
+    recordings = Recordings("denoise", recorder)
+    fails = iter([True, False, False])
+
+    def begin():
+        def work(x):
+            if next(fails):
+                raise ValueError("once")
+            return 2 * x
+
+        return work
+
+    with pytest.raises(ValueError, match="once"):
+        recordings.run("a", begin, [torch.ones(1)])
+    assert float(recordings.run("a", begin, [torch.ones(1)])) == 2
+    assert recorder.recorded == 0
+
+
 def test_a_mistake_is_raised():
     class Fails:
         def record(self, work, inputs):
