@@ -58,7 +58,7 @@ def test_a_step_that_was_held_up_does_not_count(fine, conditioner, clock, monkey
     clock.takes(monkeypatch, Denoiser, "step", held_up)
     cost = CostModel.unmeasured()
     measure(cost, conditioner, Denoiser(*fine))
-    assert cost.step.predict_s(300) == pytest.approx(0.1, rel=0.2)
+    assert cost.step.predict_s(150) == pytest.approx(0.1, rel=0.2)
 
 
 def test_nothing_is_measured_that_the_clock_does_not_see(fine, conditioner):
