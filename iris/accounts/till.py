@@ -105,7 +105,9 @@ class Till:
 
     def _put(self, order: _Order) -> Future[Any]:
         if self._is_closing and not order.is_due:
-            order.future.set_exception(BackendUnavailable("The service is stopping."))
+            order.future.set_exception(
+                BackendUnavailable("The service is stopping. Try again in a while.")
+            )
         else:
             self._orders.put(order)
         return order.future

@@ -120,7 +120,9 @@ class Engine:
             self._is_draining = True
             metrics.READY.set(0)
         self._watchdog.stop()
-        self._register.fail_all(Failure("backend_unavailable", "The engine is stopping."))
+        self._register.fail_all(
+            Failure("backend_unavailable", "The service is stopping. Try again in a while.")
+        )
         for loop in self._loops:  # each ends its turn first, which may take a while
             loop.stop()
 

@@ -320,7 +320,8 @@ def test_a_device_that_hangs_is_given_up_and_a_new_engine_takes_over(start, tmp_
 def test_told_to_end_under_load_it_delivers_what_it_admitted_and_refuses_what_comes(start):
     server = start()
     with server.client() as client, ThreadPoolExecutor(16) as pool:
-        request = body(size="640x640", num_steps=40)
+        # A few seconds of work: a slow machine has to be done with it in the 25 s it is given.
+        request = body(size="640x640", num_steps=10)
         running = [
             pool.submit(client.post, "/v1/images/generations", json=request | {"seed": seed})
             for seed in range(6)
@@ -335,8 +336,9 @@ def test_told_to_end_under_load_it_delivers_what_it_admitted_and_refuses_what_co
         )
         assert late.status_code == 503
         assert late.json()["error"]["code"] == "backend_unavailable"
+        assert not all(reply.done() for reply in running)
         for reply in running:
-            assert reply.result().status_code == 200
+            assert reply.result().status_code == 200, reply.result().text
             assert picture(reply.result().json()).size == (640, 640)
     server.process.wait(30)
     assert "Traceback" not in server.log
