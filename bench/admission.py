@@ -54,7 +54,7 @@ def main() -> None:
                 Simulation(
                     random_mix(options.load, seconds, seed),
                     together=together,
-                    deadline_s=deadline_s,
+                    deadlines_s=(deadline_s,),
                     returns=True,
                 ).run()
                 for seed in range(options.runs)
@@ -64,7 +64,7 @@ def main() -> None:
                 Simulation(
                     random_mix(options.load, seconds, seed),
                     together=together,
-                    deadline_s=deadline_s,
+                    deadlines_s=(deadline_s,),
                 ).run()
                 for seed in range(3)
             ]

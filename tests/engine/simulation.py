@@ -87,7 +87,7 @@ class Simulation:
     slowness: float = 1.0  # how much longer everything takes than the cost model was told
     together: float = 1.0  # work got done by two threads side by side, over one alone
     shares_cores: bool = True
-    deadline_s: float = DEADLINE_S
+    deadlines_s: tuple[float, ...] = (DEADLINE_S,)  # go round among those who come
     returns: bool = False  # who is refused comes back once, when told to
     scheduler_of: type[Scheduler] = Scheduler
     now_s: float = 0.0
@@ -205,7 +205,7 @@ class Simulation:
             pixels=tokens,
             image_pixels=0,
             admitted_at_s=self.now_s,
-            deadline_at_s=self.now_s + self.deadline_s,
+            deadline_at_s=self.now_s + self.deadline_s(number),
         )
         one.asked_at_s = self.now_s
         offer = self.scheduler.offer(work, self.now_s)
@@ -218,6 +218,9 @@ class Simulation:
                 one.is_return = True
                 self.events.append((self.now_s + offer.retry_after_s, "arrive", number))
                 self._sort()
+
+    def deadline_s(self, number):
+        return self.deadlines_s[number % len(self.deadlines_s)]
 
     # -- what came of it --------------------------------------------------------------------
 

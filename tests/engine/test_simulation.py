@@ -37,19 +37,29 @@ arrivals = st.lists(
 
 @settings(max_examples=1000, deadline=None)
 @given(
-    arrivals=arrivals, max_running=st.sampled_from([1, 3, 8]), together=st.sampled_from([1.0, 1.4])
+    arrivals=arrivals,
+    max_running=st.sampled_from([1, 3, 8]),
+    together=st.sampled_from([1.0, 1.4]),
+    shares_cores=st.booleans(),
+    deadlines_s=st.lists(st.floats(2.0, 60.0), min_size=1, max_size=4),
 )
 def test_whoever_is_admitted_is_finished_once_and_before_the_deadline(
-    arrivals, max_running, together
+    arrivals, max_running, together, shares_cores, deadlines_s
 ):
     """No ticket is lost, none starves, none is run too often, and something runs while it can."""
-    done = Simulation(arrivals, max_running, together=together).run()
+    done = Simulation(
+        arrivals,
+        max_running,
+        together=together,
+        shares_cores=shares_cores,
+        deadlines_s=tuple(deadlines_s),
+    ).run()
     assert not done.expired
-    for one in done.seen:
+    for number, one in enumerate(done.seen):
         if one.is_admitted and not one.is_cancelled:
             assert one.steps_run == one.kind[1]
             assert one.finished_at_s is not None
-            assert one.finished_at_s - one.asked_at_s <= DEADLINE_S
+            assert one.finished_at_s - one.asked_at_s <= done.deadline_s(number)
         assert one.steps_run <= one.kind[1]
         assert one.is_admitted or not one.steps_run
 
@@ -130,7 +140,7 @@ def test_what_is_promised_is_seen_and_kept_where_more_comes_than_can_be_done(tog
     previews = [one.took_s for one in done.delivered if one.kind in PREVIEWS]
     assert p95(previews) < DEADLINE_S / 6
     refused = [one for one in done.seen if one.retry_after_s is not None]
-    assert sum(one.is_admitted for one in refused) >= 0.5 * len(refused)
+    assert sum(one.is_admitted for one in refused) >= 0.7 * len(refused)
 
 
 @pytest.mark.parametrize("together", TOGETHER)
