@@ -217,6 +217,8 @@ def load_components(
     for module in (components.transformer, components.vae, components.text_encoder):
         module.requires_grad_(False)
     place(components.transformer, components.text_encoder, fit, device)
+    name = str(dtype).removeprefix("torch.")
+    _log.info("loaded on %s in %s, CPU threads: %d", device, name, torch.get_num_threads())
     return components
 
 

@@ -3,6 +3,7 @@ import threading
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from iris.engine.cache import Cache
 
@@ -18,6 +19,24 @@ def test_a_tensor_is_found_under_its_owner_kind_and_content():
     assert cache.get("one", ("prompt", "a boat")) is kept
     assert cache.get("one", ("prompt", "a cat")) is None
     assert cache.get("one", ("image", "a boat")) is None
+
+
+def test_hits_and_misses_are_counted_by_kind():
+    def counted(**labels):
+        return REGISTRY.get_sample_value("iris_engine_cache_total", labels) or 0.0
+
+    cache = Cache(1000)
+    cache.put("one", ("prompt", "a boat"), a_tensor())
+    kinds = [
+        {"kind": kind, "result": result}
+        for kind in ("prompt", "image")
+        for result in ("hit", "miss")
+    ]
+    before = [counted(**labels) for labels in kinds]
+    for key in (("prompt", "a boat"), ("prompt", "a boat"), ("prompt", "a cat"), ("image", "a")):
+        cache.get("one", key)
+    after = [counted(**labels) for labels in kinds]
+    assert [b - a for a, b in zip(before, after, strict=True)] == [2, 1, 0, 1]
 
 
 def test_nothing_is_shared_between_owners():

@@ -245,21 +245,6 @@ def test_the_text_of_an_exception_is_never_logged(engine, monkeypatch, caplog):
     assert "private" not in caplog.text
 
 
-def test_a_picture_that_is_not_finite_is_never_delivered(engine, monkeypatch):
-    step = engine._denoiser.step
-
-    def poisoned(rows):
-        step(rows)
-        for row in rows:
-            row.latents[:] = float("nan")
-
-    monkeypatch.setattr(engine._denoiser, "step", poisoned)
-    (ticket,) = admit(engine, a_job())
-    failure = engine.collect(ticket).result(30)
-    assert isinstance(failure, Failure)
-    assert failure.code == "backend_error"
-
-
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("tried to allocate"),
     RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),

@@ -81,6 +81,12 @@ def test_nothing_of_a_loaded_model_can_be_trained_by_accident(fine):
     assert not any(part.training for part in parts)
 
 
+def test_convolutions_have_channels_last(fine):
+    kernels = [m.weight for m in fine[0].vae.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert any(kernel.shape[1] > 1 for kernel in kernels)
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+
+
 def test_the_dtype_follows_the_device_unless_it_is_named():
     assert choose_dtype("auto", torch.device("cuda")) == torch.bfloat16
     assert choose_dtype("bfloat16", CPU) == torch.bfloat16

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from iris.engine.cost import CostModel, Line
@@ -441,3 +444,8 @@ def test_who_comes_back_when_told_to_is_let_in_before_who_is_new():
     scheduler.remove("a")
     assert not asking("ben", told_s).is_admitted
     assert asking("anna", told_s).is_admitted
+
+
+def test_the_policy_is_read_and_run_without_torch():
+    code = "import sys, iris.engine.scheduler; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

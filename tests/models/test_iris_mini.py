@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from evaluation.generate import Task
+from evaluation.generate import Model, Task
 from evaluation.measures import difference, edge_density, lightness, luma, outside_difference
 from evaluation.view import view
 from iris.engine.decoder import PictureDecoder
@@ -318,6 +318,27 @@ def test_in_float32_the_engine_decodes_as_the_stock_pipeline_does(pipeline, fold
     ours = PictureDecoder(components.vae, Pointwise(compiled=False))(given)
     theirs = pipeline.vae.decode(given, return_dict=False)[0]
     assert float((ours - theirs).abs().max()) < 0.1 / 127.5  # a tenth of a level
+
+
+def test_bfloat16_is_within_36_db_of_float32(folder):
+    """What CPUs that multiply bfloat16 serve: pictures in a style and edits."""
+    tasks = [
+        Task(
+            "a blue car in the city at night", NOTHING, SIDE, SIDE, 2, style="dark",
+            style_strength=0.8,
+        ),
+        Task(
+            "make it night", NOTHING, 512, 512, 4, sources=(a_scene("sea", "day", "boat", "red"),),
+            strength=0.75,
+        ),
+    ]  # fmt: skip
+    served, exact = (
+        list(Model(folder, threads=1, dtype=dtype).make(tasks)) for dtype in ("bfloat16", "float32")
+    )
+    for one, other in zip(served, exact, strict=True):
+        assert not np.array_equal(one, other)
+        squares = np.square(one.astype(float) - other.astype(float))
+        assert 10 * np.log10(255**2 / squares.mean()) >= 36
 
 
 def test_the_model_is_small_and_holds_safetensors_only(folder):

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -138,6 +139,12 @@ def test_every_picture_comes_and_both_engines_paint(balanced):
     # the same seed is the same picture, whichever engine the proxy chose
     assert ask(front, 3).json()["data"] == replies[3].json()["data"]
     assert ask(front, 3).json()["data"] == replies[3].json()["data"]
+
+
+def test_an_engine_has_as_many_threads_as_it_is_told(balanced):
+    _, engines, _ = balanced
+    for engine in engines:
+        assert re.search(r"loaded on cpu in (float32|bfloat16), CPU threads: 1\b", engine.log)
 
 
 def test_an_edit_and_its_image_go_through_as_well(balanced):

@@ -257,9 +257,11 @@ def test_two_engines_share_the_pictures_and_one_that_is_killed_costs_nobody_thei
             pool.submit(client.post, "/v1/images/generations", json=request | {"seed": seed})
             for seed in range(8)
         ]
-        here = ("iris_engine_running_pictures", "iris_engine_waiting_pictures")
-        wait_for(lambda: sum(map(server.metric, here)) >= 6)
+        pids = [str(pid) for pid in engines]
+        running_at = "iris_engine_running_pictures"
+        wait_for(lambda: all(server.metric(running_at, pid=pid) >= 1 for pid in pids))
         next(iter(engines.values())).kill()
+        wait_for(lambda: server.metric("iris_engines_ready") == 1)
         pictures = [reply.result() for reply in running]
         assert [reply.status_code for reply in pictures] == [200] * 8
         assert server.is_ready()

@@ -99,7 +99,7 @@ class Maker(Protocol):
 class Model:
     """A model run as the service runs it; the folder holds weights/ and, if any, styles/NAME/."""
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path, threads: int, dtype: str = "auto") -> None:
         quieten()
         use_threads(threads)
         weights = folder / "weights"
@@ -107,7 +107,7 @@ class Model:
         self._files = sorted(weights.glob("**/*.*"))
         self._files += [file for folder in folders for file in sorted(folder.glob("*.safetensors"))]
         cpu = torch.device("cpu")
-        self._components = load_components(weights, cpu, choose_dtype("auto", cpu))
+        self._components = load_components(weights, cpu, choose_dtype(dtype, cpu))
         styles = install_styles(
             self._components.transformer, {folder.name: folder for folder in folders}
         )
