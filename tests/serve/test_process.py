@@ -251,15 +251,16 @@ def test_two_engines_share_the_pictures_and_one_that_is_killed_costs_nobody_thei
     engines = {p.pid: p for p in server.processes() if is_engine(p)}
     assert len(engines) == 2
     wait_for(lambda: server.metric("iris_engines_ready") == 2)
+    idle_s = {pid: engine.cpu_times().user for pid, engine in engines.items()}
     request = body(size="640x640", num_steps=25)
     with server.client() as client, ThreadPoolExecutor(8) as pool:
         running = [
             pool.submit(client.post, "/v1/images/generations", json=request | {"seed": seed})
             for seed in range(8)
         ]
-        pids = [str(pid) for pid in engines]
-        running_at = "iris_engine_running_pictures"
-        wait_for(lambda: all(server.metric(running_at, pid=pid) >= 1 for pid in pids))
+        here = ("iris_engine_running_pictures", "iris_engine_waiting_pictures")
+        wait_for(lambda: sum(map(server.metric, here)) >= 6)
+        wait_for(lambda: all(p.cpu_times().user > idle_s[pid] + 0.3 for pid, p in engines.items()))
         next(iter(engines.values())).kill()
         wait_for(lambda: server.metric("iris_engines_ready") == 1)
         pictures = [reply.result() for reply in running]
