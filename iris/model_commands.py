@@ -36,7 +36,7 @@ def add_commands(rooms: Any) -> None:
         "--move", action="store_true", help="take the files out of DIR once they are stored"
     )
     add_command(actions, "list", _list, "every model and style, and whether it is stored")
-    add_command(actions, "verify", _verify, "hash every stored file")
+    add_command(actions, "verify", _verify, "hash every stored file, also of what is not served")
     digest = add_command(actions, "hash", _hash, "the sha256 of a model folder, for the registry")
     digest.add_argument("folder", metavar="DIR", type=Path)
 
@@ -125,11 +125,24 @@ def _list(arguments: argparse.Namespace) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> None:
-    from iris.store.resolver import verify
+    from iris.store import bento
+    from iris.store.additions import load_additions
+    from iris.store.registry import load_registry
+    from iris.store.resolver import check_stored, verify
 
-    registry = served()
+    settings, registry = Settings.from_env(), served()
     verify(registry, progress)
     print(f"{len(registry.entries)} models are what {registry.path} says")
+    if registry.path.name == bento.BENTO_DESCRIPTION:  # beside a bento's own there are none
+        return
+    added = load_additions(settings.home)
+    known = (*load_registry(settings.registry).entries, *added.models, *added.styles)
+    others = [entry for entry in known if entry not in registry.entries]
+    stored = [entry for entry in others if bento.find(entry.tag) is not None]
+    for entry in stored:
+        check_stored(entry, progress)
+    if stored:
+        print(f"{len(stored)} more, stored and not served now, are what was listed of them")
 
 
 def _hash(arguments: argparse.Namespace) -> None:

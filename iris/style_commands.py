@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import argparse
 import math
-import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from iris.catalog import DEFAULT_STRENGTH
 from iris.config import Settings
-from iris.errors import ConfigError
+from iris.errors import ConfigError, StoreError
 from iris.model_commands import add_command, progress, served
 from iris.table import print_table
 
@@ -95,6 +93,7 @@ def _add(arguments: argparse.Namespace) -> None:
     check_wish(wish)
     registry = served()
     if _may_be_on_a_hub(arguments.source) and not is_there(source):
+        _check_owner(arguments.source)
         source = fetch_style(arguments.source, progress)
     entry = add_style(wish, source, registry, Settings.from_env().home, progress)
     print(f"{entry.tag} is served by what starts from now on; `iris styles reload` for what runs")
@@ -102,10 +101,26 @@ def _add(arguments: argparse.Namespace) -> None:
 
 def _may_be_on_a_hub(source: str) -> bool:
     """Whether this may be OWNER/REPOSITORY[/FILE]. A file there has two names before its own."""
+    if {"", ".", ".."} & set(source.split("/")):
+        return False
     is_file = source.endswith((".pt", ".bin")) or (
         source.endswith(".safetensors") and source.count("/") < 2
     )
-    return not is_file and not source.startswith(("/", "./", "../"))
+    return not is_file
+
+
+def _check_owner(source: str) -> None:
+    """Whether what would be an owner on a hub is no folder here, below which a file was meant.
+
+    Raises:
+        StoreError: it is one.
+    """
+    folder = source.partition("/")[0]
+    if Path(folder).is_dir():
+        raise StoreError(
+            f"{source} is not there, and {folder} is a folder here, so it is not looked for on a "
+            "hub. Name a file that is there; for a hub's, run this in another folder."
+        )
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -113,6 +128,7 @@ def _train(arguments: argparse.Namespace) -> None:
     from iris.store.registry import MAX_RANK
     from iris.store.resolver import resolve
     from iris.store.styles import Wish, add_style, check_alike, check_wish
+    from iris.training.folder import alone
     from iris.training.run import Recipe, train
 
     settings = Settings.from_env()
@@ -141,8 +157,6 @@ def _train(arguments: argparse.Namespace) -> None:
         ensure_registered(registry, progress)
         check_alike(on, registry)
     folder = settings.home / "training" / arguments.name
-    if arguments.fresh:
-        _clear(folder)
     recipe = Recipe(
         base=on.base.tag,
         images=arguments.images.resolve(),
@@ -157,30 +171,20 @@ def _train(arguments: argparse.Namespace) -> None:
         sample_every=arguments.sample_every,
         sample_steps=arguments.sample_steps,
     )
-    made = train(
-        recipe,
-        resolve(on).base_path,
-        folder,
-        progress,
-        device=settings.device,
-        dtype=settings.dtype,
-        threads=settings.cpu_threads,
-    )
-    entry = add_style(wish, made, registry, settings.home, progress)
+    with alone(folder, is_fresh=arguments.fresh):
+        made = train(
+            recipe,
+            resolve(on).base_path,
+            folder,
+            progress,
+            device=settings.device,
+            dtype=settings.dtype,
+            threads=settings.cpu_threads,
+        )
+        entry = add_style(wish, made, registry, settings.home, progress)
     print(f"{entry.tag} is served by what starts from now on; `iris styles reload` for what runs")
     if recipe.sample_every:
         print(f"samples: {folder / 'samples'}")
-
-
-def _clear(folder: Path) -> None:
-    try:
-        with suppress(FileNotFoundError):
-            shutil.rmtree(folder)
-    except OSError as error:
-        raise ConfigError(
-            f"{folder} cannot be removed ({error.strerror}). Remove it yourself, or set IRIS_HOME "
-            "to a folder that can be written."
-        ) from error
 
 
 def _list(arguments: argparse.Namespace) -> None:

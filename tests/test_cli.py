@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from iris.accounts.keys import KeyRing
 from iris.cli import main
 from iris.errors import Unauthenticated
 from iris.store.digest import folder_sha256
+from tests.store.klein_folder import write_klein
 
 Captured = pytest.CaptureFixture[str]
 
@@ -240,6 +242,25 @@ def test_models_are_imported_listed_and_verified(registry: Path, tmp_path: Path)
     damaged = _iris("models", "verify")
     assert damaged.returncode == 2
     assert damaged.stderr.splitlines()[-1].startswith("iris: tiny-base:1.0.0")
+
+
+def test_what_was_added_and_is_not_served_is_verified_too(registry: Path, tmp_path: Path) -> None:
+    folder = write_klein(tmp_path / "klein")
+    assert _iris("models", "import").returncode == 0
+    assert _iris("models", "import", str(folder), "--name", "mine").returncode == 0
+    done = _iris("models", "verify")
+    assert done.returncode == 0
+    assert "1 models are what" in done.stdout
+    assert "1 more, stored and not served now" in done.stdout
+    (weights,) = tmp_path.glob("bentoml/models/epithre-iris-mine/*/transformer/*.safetensors")
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    damaged = _iris("models", "verify")
+    assert damaged.returncode == 2
+    assert "iris: epithre-iris-mine:" in damaged.stderr
+    assert "iris models import DIR --name mine" in damaged.stderr
+    shutil.rmtree(weights.parents[1])  # what nobody serves need not be stored
+    assert _iris("models", "verify").returncode == 0
 
 
 def test_the_hash_is_the_one_the_registry_wants(

@@ -59,6 +59,8 @@ def said(capsys: Captured) -> str:
         "styles/nothere.safetensors",
         "nothere.safetensors",
         "acme/klein/old.bin",
+        "loras/sub/../nothere.safetensors",
+        "loras//sub/nothere.safetensors",
     ],
 )
 def test_a_path_is_not_taken_for_a_name_on_a_hub(
@@ -77,6 +79,16 @@ def test_a_name_on_a_hub_is_fetched(
     monkeypatch.setattr("iris.store.bento.find", lambda tag: BaseEntry)
     assert main(["styles", "add", "ink", source]) == 2  # what was fetched is not there
     assert asked == [("hub", source)]
+
+
+@pytest.mark.parametrize("source", ["loras/sub/ink.safetensors", "loras/ink"])
+def test_a_mistyped_path_below_a_folder_that_is_here_is_not_asked_of_a_hub(
+    source: str, asked: list[tuple[str, str]], capsys: Captured
+) -> None:
+    Path("loras").mkdir()
+    assert main(["styles", "add", "ink", source]) == 2
+    assert f"{source} is not there, and loras is a folder here" in said(capsys)
+    assert asked == []
 
 
 def test_a_path_too_long_for_a_file_system_is_told(capsys: Captured) -> None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from iris.config import Settings
 from iris.doctor.finding import Finding
 from iris.doctor.torch_facts import TorchFacts
-from iris.fit import gib
+from iris.fit import gib, host_memory_bytes
 
 _LEAST_PYTHON = (3, 11)
 
@@ -24,8 +24,8 @@ def look_at_machine(settings: Settings, torch: TorchFacts | str) -> Iterator[Fin
     else:
         yield Finding("ok", "Python", version)
     cores = len(os.sched_getaffinity(0))
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    yield Finding("ok", "processor", f"{cores} usable cores, {gib(memory)} of memory")
+    memory = gib(host_memory_bytes())
+    yield Finding("ok", "processor", f"{cores} usable cores, {memory} of memory")
     driver = _driver()
     if isinstance(torch, str):
         yield Finding("stop", "torch", torch, "run `make setup`")

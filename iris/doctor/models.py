@@ -1,4 +1,4 @@
-"""The models: what is stored, whether it fits this GPU, and what a picture would take."""
+"""The models: what is stored, whether it fits this machine, and what a picture would take."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ from pathlib import Path
 
 from iris.config import Settings
 from iris.doctor.finding import Finding
-from iris.doctor.torch_facts import TorchFacts
+from iris.doctor.torch_facts import Gpu, TorchFacts
 from iris.errors import IrisError
-from iris.fit import ModelSize, fits_for, gib
+from iris.fit import (
+    NEEDS_FP8,
+    ModelSize,
+    engines_on,
+    fits_instead,
+    gib,
+    host_advice,
+    host_memory_bytes,
+)
 from iris.store import bento
 from iris.store.bases import pipeline_files
 from iris.store.digest import no_folder
 from iris.store.pinned import served_registry
 from iris.store.registry import Registry
-from iris.store.resolver import entry_status
+from iris.store.resolver import FULL_HASH_BYTES, entry_status
 from iris.store.sizes import model_size
 
 _SIDE_PX, _STEPS = 768, 4
@@ -31,7 +39,7 @@ def look_at_models(settings: Settings, torch: TorchFacts | str) -> Iterator[Find
         yield Finding("stop", "models", error.message)
         return
     for entry in registry.entries:
-        state = entry_status(entry)
+        state = entry_status(entry, FULL_HASH_BYTES)
         if state.state == "unusable":
             yield Finding("stop", entry.tag, state.detail)
         elif state.state == "missing" and no_folder(entry.source):
@@ -67,22 +75,68 @@ def _folder(registry: Registry) -> Path | None:
 
 
 def _memory(settings: Settings, name: str, size: ModelSize, torch: TorchFacts) -> Iterator[Finding]:
+    dtype = torch.dtype if settings.dtype == "auto" else settings.dtype
+    engines = settings.engines or max(1, len(torch.gpus))
     if not torch.gpus:
-        needed = size.weight_bytes(settings.fit, bytes_each=_BYTES[torch.dtype])
-        yield Finding("ok", name, f"weights take {gib(needed)} of memory in {torch.dtype}")
+        yield from _on_processor(settings, name, size, dtype, engines)
         return
     for number, gpu in enumerate(torch.gpus):
-        needed = size.device_bytes(settings.fit)
-        found = f"needs about {gib(needed)} with {settings.fit.settings}; GPU {number} has "
-        found += f"{gib(gpu.free_bytes)} free"
-        ways = list(fits_for(size, gpu.free_bytes, has_fp8=gpu.has_fp8))
-        if needed <= gpu.free_bytes:
-            best = ways[0] if ways else settings.fit
-            advice = "" if best == settings.fit else f"{best.settings} fits too and is faster"
-            yield Finding("ok", name, found, advice)
-        else:
-            advice = f"set {ways[0].settings}" if ways else "use a larger GPU or a smaller model"
-            yield Finding("stop", name, found, advice)
+        sharing = engines_on(number, engines, len(torch.gpus))
+        if sharing:
+            yield _on_gpu(settings, name, size, dtype, f"GPU {number}", gpu, sharing)
+    kept = engines * size.host_bytes(settings.fit, bytes_each=_BYTES[dtype])
+    memory = host_memory_bytes()
+    if kept > memory:
+        yield Finding(
+            "note",
+            name,
+            f"{settings.fit.settings} keeps {gib(kept)} of weights in host memory in {dtype}, "
+            f"and {gib(memory)} are there",
+            "use more memory or a smaller model, or hold more of it on the GPU (docs/models.md)",
+        )
+
+
+def _on_processor(
+    settings: Settings, name: str, size: ModelSize, dtype: str, engines: int
+) -> Iterator[Finding]:
+    each, memory = _BYTES[dtype], host_memory_bytes()
+    needed = size.processor_bytes(settings.fit, engines=engines, bytes_each=each)
+    found = f"weights take {gib(needed)} of memory in {dtype}"
+    if engines > 1:
+        found += f" for {engines} engines"
+    if needed > memory:
+        advice = host_advice(size, settings.fit, memory, engines=engines, bytes_each=each)
+        yield Finding("stop", name, f"{found}, and {gib(memory)} are there", advice)
+    elif settings.fit.needs_fp8:
+        yield Finding("stop", name, f"{NEEDS_FP8}, and this is a CPU", "set IRIS_TRANSFORMER=int8")
+    else:
+        yield Finding("ok", name, found)
+
+
+def _on_gpu(
+    settings: Settings,
+    name: str,
+    size: ModelSize,
+    dtype: str,
+    place: str,
+    gpu: Gpu,
+    engines: int,
+) -> Finding:
+    fit, each = settings.fit, _BYTES[dtype]
+    room = gpu.free_bytes // engines
+    needed = size.device_bytes(fit, bytes_each=each)
+    ways = fits_instead(size, fit, room, has_fp8=gpu.has_fp8, bytes_each=each)
+    instead = f"set {ways[0].settings}" if ways else "use a larger GPU or a smaller model"
+    if fit.needs_fp8 and not gpu.has_fp8:
+        return Finding("stop", name, f"{NEEDS_FP8}, and {place} has none", instead)
+    found = f"needs about {gib(needed)} with {fit.settings}; {place} has {gib(gpu.free_bytes)} free"
+    if engines > 1:
+        found += f" for {engines} engines"
+    if needed > room:
+        fewer = ", or fewer engines (IRIS_ENGINES)" if needed <= gpu.free_bytes else ""
+        return Finding("stop", name, found, f"{instead}{fewer}")
+    better = "" if ways[0] == fit else f"{ways[0].settings} fits too and is faster"
+    return Finding("ok", name, found, better)
 
 
 def _speed(name: str, size: ModelSize, folder: Path, torch: TorchFacts) -> Finding:

@@ -12,7 +12,7 @@ import torch
 from iris.engine import metrics
 from iris.engine.cache import Cache
 from iris.engine.quantised import multiplies_fp8
-from iris.fit import Fit, ModelSize, check_fits
+from iris.fit import Fit, ModelSize, check_fits, check_host, engines_on, host_memory_bytes
 
 Result = TypeVar("Result")
 # Held while work is recorded: CUDA's allocator must give nothing back meanwhile.
@@ -34,20 +34,36 @@ def gives_way(holder: GivesWay) -> None:
 
 
 def check_memory(
-    name: str, size: ModelSize, fit: Fit, device: torch.device, bytes_each: int
+    name: str,
+    size: ModelSize,
+    fit: Fit,
+    device: torch.device,
+    bytes_each: int,
+    *,
+    engines: int = 1,
 ) -> None:
-    """Before anything is loaded: whether the GPU has what the model will take.
+    """Before anything is loaded: whether the device has what the model will take.
 
-    bytes_each: of a parameter, as it is served.
+    bytes_each: of a parameter, as it is served; engines: of the service, all together.
 
     Raises:
-        ConfigError: it has not; says what would fit.
+        ConfigError: it has not, in memory or float8 units; says what would fit.
     """
     if device.type == "cuda":
-        free_bytes, _ = torch.cuda.mem_get_info(device)
+        free_bytes, total_bytes = torch.cuda.mem_get_info(device)
+        beside = engines_on(device.index or 0, engines, torch.cuda.device_count())
         check_fits(
-            name, size, fit, free_bytes, has_fp8=multiplies_fp8(device), bytes_each=bytes_each
+            name,
+            size,
+            fit,
+            free_bytes,
+            total_bytes // max(1, beside),
+            has_fp8=multiplies_fp8(device),
+            bytes_each=bytes_each,
         )
+    else:
+        memory_bytes = host_memory_bytes()
+        check_host(name, size, fit, memory_bytes, engines=engines, bytes_each=bytes_each)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

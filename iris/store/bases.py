@@ -6,7 +6,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Collection
+import tempfile
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,18 @@ from iris.errors import ConfigError, StoreError
 from iris.store import bento
 from iris.store.additions import changing, load_additions
 from iris.store.digest import ModelFile, check_text, file_sha256s, no_folder, sha256_of
-from iris.store.hub import INDEX, KNOWN, HubModel, check_complete, fetch_model, is_model_file
+from iris.store.hub import (
+    INDEX,
+    KNOWN,
+    PARTS,
+    HubModel,
+    check_complete,
+    fetch_model,
+    is_model_file,
+)
 from iris.store.importer import Progress, import_lock, pull_lock
 from iris.store.registry import BaseEntry
+from iris.store.resolver import is_whole
 from iris.store.sizes import model_size
 from iris.store.tensors import read_header
 
@@ -35,6 +45,8 @@ def pull(
 ) -> BaseEntry:
     """Fetch a published model and put it into the store, without a second copy on the disk.
 
+    What is stored already is hashed, and fetched again where it is damaged.
+
     revision: a branch, tag or commit. Left out, it is the commit that is served already, or the
         one that is pinned here.
 
@@ -42,14 +54,15 @@ def pull(
         ConfigError: the additions cannot be written.
         StoreError: it cannot be fetched or used; says why.
     """
-    known = _pulled(model, home, progress) if revision is None else None
-    if known is not None:
-        return known
+    found = _pulled(model, home, progress) if revision is None else revision
+    if isinstance(found, BaseEntry):
+        return found
+    _check_home(home)
     with pull_lock(model.name, progress):
-        known = _pulled(model, home, progress) if revision is None else None  # by another process
-        if known is not None:
-            return known
-        fetched = fetch_model(model, revision or model.revision, progress, endpoint)
+        found = _pulled(model, home, progress) if revision is None else revision
+        if isinstance(found, BaseEntry):  # by another process
+            return found
+        fetched = fetch_model(model, found, progress, endpoint)
         entry = _store(
             fetched.folder,
             name=model.name,
@@ -66,14 +79,41 @@ def pull(
     return entry
 
 
-def _pulled(model: HubModel, home: Path, progress: Progress) -> BaseEntry | None:
-    """The model as it was pulled before, if it is still stored."""
+def _pulled(model: HubModel, home: Path, progress: Progress) -> BaseEntry | str:
+    """The model as it was pulled before, if it is still whole; else the revision to fetch."""
     known = {entry.name: entry for entry in load_additions(home).models}.get(model.name)
-    stored = None if known is None else bento.find(known.tag)
+    if known is None:
+        return model.revision
+    try:
+        stored = bento.find(known.tag)
+    except bento.Unusable:
+        stored = None
     if stored is None:
-        return None
-    progress(f"{stored.tag} is there already, at {stored.labels.get('commit', '?')}")
+        return model.revision
+    commit = stored.labels.get("commit", model.revision)
+    progress(f"verifying {known.tag}")
+    if not is_whole(known, progress):
+        return commit
+    progress(f"{known.tag} is there already, at {commit}")
     return known
+
+
+def _check_home(home: Path) -> None:
+    """Whether what is stored could be listed: that comes last, after gigabytes were copied.
+
+    Raises:
+        ConfigError: it could not.
+    """
+    with changing(home):
+        pass
+    try:
+        with tempfile.TemporaryFile(dir=home):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"{home} cannot be written ({error.strerror}), where what is added is listed. Let this "
+            "user write there, or set IRIS_HOME to another folder."
+        ) from error
 
 
 def import_folder(
@@ -103,12 +143,16 @@ def import_folder(
     if name is None:
         name = folder.name.lower().replace(".", "-")
     if _NAME.fullmatch(name) is None:
-        raise ConfigError(f"{name!r} is no name for a model. Use 1 to 32 of a-z, 0-9 and -.")
+        raise ConfigError(
+            f"{name!r} is no name for a model. Give it one with --name NAME: 1 to 32 of a-z, 0-9 "
+            "and - (not at the ends)."
+        )
     if name in taken or name in KNOWN:
         raise ConfigError(
             f"{name!r} is the name of another model, whose place this one would take. Give it a "
             "name of its own: --name NAME."
         )
+    _check_home(home)
     # the folder's name may be in another encoding than that of what is written
     origin = os.fsencode(folder.name).decode(errors="replace")
     return _store(
@@ -139,6 +183,8 @@ def _store(
     is_moved: bool,
 ) -> BaseEntry:
     """expected: the SHA-256 of those files of which it is known."""
+    with import_lock(progress):  # before gigabytes are read: can anything be stored?
+        bento.clear_staging()  # what a killed import left takes room
     files = pipeline_files(folder)
     for file in files:
         if file.path.endswith(".safetensors"):
@@ -154,6 +200,8 @@ def _store(
             raise StoreError(f"{path} of {origin} arrived damaged. Run the same command again.")
     sha256 = sha256_of(hashes)
     tag = f"epithre-iris-{name}:{version or sha256[:12]}"
+    source = bento.store_path().joinpath(*tag.split(":"))
+    entry = BaseEntry(name=name, tag=tag, source=source, sha256=sha256, description=description)
     labels = {"kind": "base", "name": name, "sha256": sha256, **labels}
     metadata = {
         "description": description,
@@ -165,7 +213,7 @@ def _store(
     with import_lock(progress):
         bento.clear_staging()
         try:
-            if bento.find(tag) is None:
+            if not is_whole(entry, progress):
                 progress(f"{'moving' if is_moved else 'copying'} into {bento.store_path()}")
                 # the folder keeps its files until they are in the store: staging is thrown away
                 staged = bento.stage(tag, files, folder, labels, metadata, is_linked=is_moved)
@@ -179,12 +227,6 @@ def _store(
             ) from error
         finally:
             bento.clear_staging()
-    stored = bento.find(tag)
-    if stored is None:
-        raise StoreError(f"{tag} was stored and is gone. Try again.")
-    entry = BaseEntry(
-        name=name, tag=tag, source=stored.path, sha256=sha256, description=description
-    )
     with changing(home) as additions:
         additions[0] = additions[0].with_model(entry)
     if is_moved and is_new:
@@ -202,7 +244,7 @@ def pipeline_files(folder: Path) -> tuple[ModelFile, ...]:
     """
     found = []
     try:
-        for path in sorted(folder.rglob("*")):
+        for path in sorted(_paths(folder)):
             name = path.relative_to(folder).as_posix()
             if is_model_file(name) and path.is_file():
                 check_text(folder, name)
@@ -225,6 +267,14 @@ def pipeline_files(folder: Path) -> tuple[ModelFile, ...]:
         if name.endswith(".safetensors.index.json"):
             _check_shards(folder, name, index.get("weight_map"), names)
     return tuple(found)
+
+
+def _paths(folder: Path) -> Iterator[Path]:
+    """Everything in the folder and in its parts, which may be links to other folders."""
+    yield from folder.iterdir()
+    for part in PARTS:
+        if (folder / part).is_dir():
+            yield from (folder / part).iterdir()
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -264,11 +314,17 @@ def _check_staged(
 
 
 def _take_out(folder: Path, files: tuple[ModelFile, ...], progress: Progress) -> None:
-    for file in files:
+    for path in dict.fromkeys(_own(folder, file) for file in files):
         try:
-            (folder / file.path).unlink()
+            path.unlink()
         except OSError as error:
-            progress(f"{folder / file.path} is stored, but stays there too ({error.strerror})")
+            progress(f"{path} is stored, but stays there too ({error.strerror})")
+
+
+def _own(folder: Path, file: ModelFile) -> Path:
+    """What of the file is the folder's own: of a part that is a link, the link."""
+    part = folder / file.path.partition("/")[0]
+    return part if part.is_symlink() else folder / file.path
 
 
 def _check_room(folder: Path, files: tuple[ModelFile, ...], *, is_moved: bool) -> None:

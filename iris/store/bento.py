@@ -30,6 +30,10 @@ _DAY_S = 86_400.0
 T = TypeVar("T")
 
 
+class Unusable(StoreError):
+    """What lies in the store under a tag has no record that can be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredModel:
     """A model in the store, and what was written down when it was imported."""
@@ -102,7 +106,8 @@ def find(tag: str) -> StoredModel | None:
     A folder without model.yaml is what a killed `bentoml models pull` leaves: it counts as absent.
 
     Raises:
-        StoreError: its model.yaml cannot be read or is of another model.
+        Unusable: its model.yaml cannot be read or is of another model.
+        StoreError: this user may not look at it.
     """
     # `bentoml.models.get` takes the beginning of a version too: 1.0.0 would find 1.0.0-rc1
     path = _folder(tag)
@@ -168,6 +173,8 @@ def stage(
 def publish(tag: str, staged: Path) -> None:
     """Move a staged model into the store, whole or not at all.
 
+    What lay there is put beside it first, where `clear_staging` takes it away.
+
     Raises:
         StoreError: the store and its tmp folder are on different file systems.
     """
@@ -175,8 +182,9 @@ def publish(tag: str, staged: Path) -> None:
     target = _folder(tag)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
-            shutil.rmtree(target)  # no model.yaml in it, see find
+        if target.exists():  # without a record, or damaged: nobody replaces what is whole
+            old = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=staging_home()))
+            target.rename(old / target.name)
         staged.rename(target)
     except OSError as error:
         raise StoreError(
@@ -199,6 +207,11 @@ def clear_staging() -> None:
         with suppress(OSError):
             if folder.stat().st_mtime < time.time() - _DAY_S:
                 shutil.rmtree(folder)
+
+
+def is_carried() -> bool:
+    """Whether the store in use is the one that a bento carries, as in a container."""
+    return (store_path().parent / BENTO_DESCRIPTION).is_file()
 
 
 def lock_path(what: str = "import") -> Path:
@@ -270,8 +283,9 @@ def staging_home() -> Path:
     return home
 
 
-def _unusable(tag: str, path: Path, why: str) -> StoreError:
-    return StoreError(
-        f"{tag} in the Bento model store ({path}) cannot be used: {why}. Remove it with "
-        f"`bentoml models delete {tag} -y`, then run `iris models import`."
+def _unusable(tag: str, path: Path, why: str) -> Unusable:
+    # `bentoml models delete` wants to read the record, too
+    return Unusable(
+        f"{tag} in the Bento model store ({path}) cannot be used: {why}. Remove that folder, then "
+        "repeat what put it there: `iris models import`, `iris models pull` or `iris styles add`."
     )

@@ -6,6 +6,7 @@ A download that was broken off goes on where it stopped.
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -25,12 +26,15 @@ _NEEDED = {  # of each part, by folder
     "transformer": "config.json",
     "vae": "config.json",
 }
+PARTS = tuple(_NEEDED)
 _WORDS = ("tokenizer/tokenizer.json",), ("tokenizer/vocab.json", "tokenizer/merges.txt")
 _NOT_WHOLE = "it is no whole FLUX.2-klein pipeline. Fetch or copy what is missing."
 _BESIDE = re.compile(rf"{INDEX}|iris\.json|LICENSE(\.\w+)?|NOTICE|README\.md")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SPARE_BYTES = 1 << 30  # that stay free
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_CLOSED = (errno.EACCES, errno.EROFS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,14 @@ def is_model_file(path: str) -> bool:
     return folder in _NEEDED and is_kind
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where files are fetched to."""
+
+    folder: Path
+    setting: str  # the environment variable that moves it
+
+
 def fetch_model(
     model: HubModel, revision: str, progress: Callable[[str], None], endpoint: str | None = None
 ) -> Fetched:
@@ -98,7 +110,8 @@ def fetch_model(
     from huggingface_hub import HfApi
 
     api = HfApi(endpoint=endpoint)
-    with _told(model.repository):
+    place = _Place(bento.staging_home(), "BENTOML_HOME")
+    with _told(model.repository, place):
         info = api.model_info(model.repository, revision=revision, files_metadata=True)
     commit = info.sha or ""
     if _COMMIT.fullmatch(commit) is None:
@@ -109,14 +122,14 @@ def fetch_model(
         if is_model_file(file.rfilename)
     }
     check_complete(model.repository, sizes)
-    folder = bento.staging_home() / f"iris-pull-{model.name}-{commit[:12]}"
+    folder = place.folder / f"iris-pull-{model.name}-{commit[:12]}"
     _check_room(folder, sizes)
     progress(
         f"pulling {model.repository} at {commit}: {len(sizes)} files, "
         f"{sum(sizes.values()) / 1e9:.2f} GB, licence {model.licence}"
     )
     for path, size in sizes.items():
-        with _told(model.repository):
+        with _told(model.repository, place):
             _download(model.repository, commit, path, size, folder, endpoint)
     hashes = {file.rfilename: file.lfs.sha256 for file in info.siblings or () if file.lfs}
     return Fetched(folder, commit, {path: hashes[path] for path in sizes if path in hashes})
@@ -159,6 +172,7 @@ def fetch_style(name: str, progress: Callable[[str], None], endpoint: str | None
         StoreError: the hub cannot be reached or refuses, or it is not clear which file is meant.
     """
     from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.constants import HF_HUB_CACHE
 
     owner, _, rest = name.partition("/")
     repository, _, file = rest.partition("/")
@@ -168,7 +182,9 @@ def fetch_style(name: str, progress: Callable[[str], None], endpoint: str | None
             f"{name} is neither a file here nor OWNER/REPOSITORY or OWNER/REPOSITORY/FILE on a hub."
         )
     api = HfApi(endpoint=endpoint)
-    with _told(repository):
+    place = _Place(Path(HF_HUB_CACHE), "HF_HOME")
+    before = f"{name} is no file here, and on the hub "  # it may be a path that was mistyped
+    with _told(repository, place, before):
         files = api.list_repo_files(repository)
     weights = [path for path in files if path.endswith(".safetensors")]
     if not file:
@@ -182,7 +198,7 @@ def fetch_style(name: str, progress: Callable[[str], None], endpoint: str | None
     elif file not in weights:
         raise StoreError(f"{repository} has no safetensors file {file}.")
     progress(f"pulling {file} of {repository}")
-    with _told(repository):
+    with _told(repository, place):
         path = Path(hf_hub_download(repository, file, endpoint=endpoint))
         settings = str(PurePosixPath(file).with_name("adapter_config.json"))
         if settings in files:
@@ -230,8 +246,11 @@ def _check_room(folder: Path, sizes: dict[str, int]) -> None:
 
 
 @contextmanager
-def _told(repository: str) -> Iterator[None]:
-    """Tells what a hub's refusal means, in the place of its client's own errors."""
+def _told(repository: str, place: _Place, before: str = "") -> Iterator[None]:
+    """Tells what a refusal of the hub or of the disk means, in the place of the client's errors.
+
+    before: what is said before the hub's.
+    """
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -239,23 +258,30 @@ def _told(repository: str) -> Iterator[None]:
         RevisionNotFoundError,
     )
 
+    what = before + repository
     try:
         yield
     except GatedRepoError as error:
         why = "asks for its terms to be accepted: do so on its page, then `hf auth login`"
-        raise _refused(repository, why) from error
+        raise _refused(what, why) from error
     except RepositoryNotFoundError as error:
         why = "is not there, or is private: check the name, or `hf auth login`"
-        raise _refused(repository, why) from error
+        raise _refused(what, why) from error
     except RevisionNotFoundError as error:
-        raise _refused(repository, "has no such revision: see its commits on the hub") from error
+        raise _refused(what, "has no such revision: see its commits on the hub") from error
     except HfHubHTTPError as error:
-        raise _refused(repository, "was refused by the hub; try again later") from error
+        raise _refused(what, "was refused by the hub; try again later") from error
     except Exception as error:  # of the client, of httpx, of the disk
         disk = error.strerror if isinstance(error, OSError) else None
         why = disk or type(error).__name__
+        if isinstance(error, OSError) and error.errno in _FULL + _CLOSED:
+            first = "Make room there" if error.errno in _FULL else "Let this user write there"
+            raise StoreError(
+                f"{repository} cannot be written to {place.folder} ({why}). {first}, or set "
+                f"{place.setting} to another folder. What was fetched is kept."
+            ) from error
         raise _refused(
-            repository,
+            what,
             f"cannot be fetched ({why}). Without a network, copy it here and name its path",
         ) from error
 

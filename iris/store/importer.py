@@ -12,9 +12,18 @@ from iris.store import bento
 from iris.store.digest import ModelFile, folder_sha256, list_files, no_folder
 from iris.store.lora import check_lora, lora_file
 from iris.store.registry import Entry, Registry, StyleEntry
-from iris.store.resolver import check_base, remedy, resolve
+from iris.store.resolver import check_base, is_whole, remedy, resolve
 
 Progress = Callable[[str], None]
+
+_MISSING = (
+    "Models are missing from the Bento model store: run `iris models import` as a user who can "
+    "write there, and build the bento again if this is one."
+)
+_CLOSED = (
+    "Nothing can be put into the Bento model store: run the command as a user who can write "
+    "there, or set BENTOML_HOME to a folder that can be written."
+)
 
 
 def ensure_registered(registry: Registry, progress: Progress) -> tuple[str, ...]:
@@ -29,7 +38,7 @@ def ensure_registered(registry: Registry, progress: Progress) -> tuple[str, ...]
     """
     imported = []
     if _missing(registry):
-        with import_lock(progress):
+        with import_lock(progress, _MISSING):
             bento.clear_staging()
             try:
                 for entry in _missing(registry):  # again: another process may have been faster
@@ -42,7 +51,7 @@ def ensure_registered(registry: Registry, progress: Progress) -> tuple[str, ...]
 
 
 def import_entry(entry: Entry, registry: Registry, progress: Progress) -> None:
-    """Put one model into the store, unless its version is there already.
+    """Put one model into the store, unless its version is there already with every byte.
 
     registry: what the entry belongs to; a style's base must be stored.
 
@@ -52,7 +61,7 @@ def import_entry(entry: Entry, registry: Registry, progress: Progress) -> None:
     with import_lock(progress):
         bento.clear_staging()
         try:
-            if bento.find(entry.tag) is None:
+            if not is_whole(entry, progress):
                 _import(entry, registry, progress)
         finally:
             bento.clear_staging()
@@ -63,9 +72,16 @@ def _missing(registry: Registry) -> tuple[Entry, ...]:
 
 
 @contextmanager
-def import_lock(progress: Progress) -> Iterator[None]:
-    """Hold off every other import into this store. Raises StoreError."""
-    with _locked(bento.lock_path(), "waiting for an import by another process", progress):
+def import_lock(progress: Progress, advice: str = _CLOSED) -> Iterator[None]:
+    """Hold off every other import into this store.
+
+    advice: what to do where the store cannot be written.
+
+    Raises:
+        StoreError: it cannot be.
+    """
+    line = "waiting for an import by another process"
+    with _locked(bento.lock_path(), line, progress, advice):
         yield
 
 
@@ -73,20 +89,16 @@ def import_lock(progress: Progress) -> Iterator[None]:
 def pull_lock(name: str, progress: Progress) -> Iterator[None]:
     """Hold off every other pull of this model into this store. Raises StoreError."""
     line = f"waiting for another process that pulls {name}"
-    with _locked(bento.lock_path(f"pull-{name}"), line, progress):
+    with _locked(bento.lock_path(f"pull-{name}"), line, progress, _CLOSED):
         yield
 
 
 @contextmanager
-def _locked(path: Path, waiting: str, progress: Progress) -> Iterator[None]:
+def _locked(path: Path, waiting: str, progress: Progress, advice: str) -> Iterator[None]:
     try:
         file = path.open("a")
     except OSError as error:
-        raise StoreError(
-            f"Models are missing from the Bento model store, and {path} cannot be written "
-            f"({error.strerror}). Run `iris models import` as a user who can write there, and "
-            "build the bento again if this is one."
-        ) from error
+        raise StoreError(f"{path} cannot be written ({error.strerror}). {advice}") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -19,13 +19,14 @@ import numpy as np
 from safetensors import SafetensorError, TensorSpec, serialize_file
 
 from iris.errors import StoreError
-from iris.store.lora_names import LayerNames, Target
+from iris.store.lora_names import LayerNames, Target, shown
 from iris.store.lora_scaling import Scaling, with_metadata
 from iris.store.registry import MAX_RANK
 from iris.store.tensors import TensorInfo, is_finite, read_header, read_metadata
 
 MAX_FILE_BYTES = 4 << 30
 _MAX_HEADER_BYTES = 4 << 20  # a LoRA of every layer of the largest FLUX.2 needs a tenth of it
+_MAX_NAME_CHARACTERS = 300  # the longest that is known has a hundred
 _MAX_SCALE = 1e4  # alpha / rank; trainers use 1 or 2, and a far smaller up matrix may need more
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _DOWN = re.compile(
@@ -101,7 +102,9 @@ def convert(
         alpha = _alpha(source, layer, parts.get("alpha"), tensors, scaling, rank)
         for goal in targets:
             if goal.module in ranks:
-                raise StoreError(f"{source} has two LoRAs for {goal.module}; one is by {layer}.")
+                raise StoreError(
+                    f"{source} has two LoRAs for {goal.module}; one is by {shown(layer)}."
+                )
             rows = _rows_of(source, layer, up, goal)
             _check_shape(source, goal.module, (len(rows), down.width), base_weights)
             key = f"transformer.{goal.module}"
@@ -140,12 +143,19 @@ def _layers(source: Path, names: Iterable[str]) -> dict[str, dict[str, str]]:
     layers: dict[str, dict[str, str]] = {}
     strange = []
     for name in names:
+        if len(name) > _MAX_NAME_CHARACTERS:
+            raise StoreError(
+                f"{source} cannot be a style: the name of a tensor has {len(name)} characters, at "
+                f"most {_MAX_NAME_CHARACTERS} are read ({shown(name)}). {_CONVERT}"
+            )
         for side, form in (("down", _DOWN), ("up", _UP), ("alpha", _ALPHA)):
             found = form.fullmatch(name)
             if found is not None:
                 parts = layers.setdefault(found[1], {})
                 if side in parts:
-                    raise StoreError(f"{source} holds {parts[side]} and {name}: one is too many.")
+                    raise StoreError(
+                        f"{source} holds {shown(parts[side])} and {shown(name)}: one is too many."
+                    )
                 parts[side] = name
                 break
         else:
@@ -153,30 +163,36 @@ def _layers(source: Path, names: Iterable[str]) -> dict[str, dict[str, str]]:
     for name in (*strange, *layers):  # a kind of its own may look like a LoRA in part
         for pattern, reason in _REASONS:
             if re.search(pattern, name):
-                raise StoreError(f"{source} cannot be a style: {reason} ({name}). {_CONVERT}")
+                raise StoreError(
+                    f"{source} cannot be a style: {reason} ({shown(name)}). {_CONVERT}"
+                )
     if strange:
         raise StoreError(
             f"{source} holds {len(strange)} tensors that are no part of a LoRA, such as "
-            f"{min(strange)}. {_CONVERT}"
+            f"{shown(min(strange))}. {_CONVERT}"
         )
     if not layers:
         raise StoreError(f"{source} holds no tensor at all.")
     halves = [layer for layer, parts in layers.items() if not {"down", "up"} <= parts.keys()]
     if halves:
-        raise StoreError(f"{source} holds only one half of the pair for {min(halves)}.")
+        raise StoreError(f"{source} holds only one half of the pair for {shown(min(halves))}.")
     return layers
 
 
 def _matrix(source: Path, name: str, tensors: Mapping[str, TensorInfo]) -> _Matrix:
     info = tensors[name]
     if info.dtype not in _DTYPES:
-        raise StoreError(f"{source}: {name} holds {info.dtype} numbers. Use F32, F16 or BF16.")
+        raise StoreError(
+            f"{source}: {shown(name)} holds {info.dtype} numbers. Use F32, F16 or BF16."
+        )
     if len(info.shape) < 2 or math.prod(info.shape[2:]) != 1:
-        raise StoreError(f"{source}: {name} is no matrix, its shape is {list(info.shape)}.")
+        raise StoreError(
+            f"{source}: {shown(name)} is no matrix: its shape is {list(info.shape)!s:.60}."
+        )
     if 0 in info.shape:
-        raise StoreError(f"{source}: {name} is empty.")
+        raise StoreError(f"{source}: {shown(name)} is empty.")
     if not is_finite(source, info):
-        raise StoreError(f"{source}: {name} holds NaN or infinite numbers. Train it again.")
+        raise StoreError(f"{source}: {shown(name)} holds NaN or infinite numbers. Train it again.")
     raw = np.fromfile(source, np.uint8, count=info.end - info.start, offset=info.start)
     return _Matrix(info, raw.reshape(info.shape[0], -1))
 
@@ -184,17 +200,17 @@ def _matrix(source: Path, name: str, tensors: Mapping[str, TensorInfo]) -> _Matr
 def _check_rank(source: Path, layer: str, down: int, up: int) -> None:
     if down != up:
         raise StoreError(
-            f"{source}: {layer} has rank {down} in its down and {up} in its up matrix."
+            f"{source}: {shown(layer)} has rank {down} in its down and {up} in its up matrix."
         )
     if down > MAX_RANK:
-        raise StoreError(f"{source}: {layer} has rank {down}; at most {MAX_RANK} is served.")
+        raise StoreError(f"{source}: {shown(layer)} has rank {down}; at most {MAX_RANK} is served.")
 
 
 def _rows_of(source: Path, layer: str, up: _Matrix, goal: Target) -> Array:
     """The rows of an up matrix that are the module's own, in its order."""
     count = len(up.rows)
     if count % goal.num_parts or (goal.is_swapped and count % 2):
-        raise StoreError(f"{source}: {layer} has {count} rows, which do not split evenly.")
+        raise StoreError(f"{source}: {shown(layer)} has {count} rows, which do not split evenly.")
     size = count // goal.num_parts
     rows = up.rows[goal.part * size : (goal.part + 1) * size]
     if goal.is_swapped:
@@ -226,15 +242,15 @@ def _alpha(
     else:
         info = tensors[name]
         if math.prod(info.shape) != 1 or info.dtype not in _DTYPES:
-            raise StoreError(f"{source}: {name} must be one number.")
+            raise StoreError(f"{source}: {shown(name)} must be one number.")
         raw = np.fromfile(source, np.uint8, count=info.end - info.start, offset=info.start)
         if info.dtype == "BF16":  # the upper half of a float32
             raw = np.concatenate([np.zeros(2, np.uint8), raw])
         alpha = float(raw.view(np.float32 if info.dtype == "BF16" else _DTYPES[info.dtype])[0])
     if not abs(alpha) <= _MAX_SCALE * rank:  # NaN neither
         raise StoreError(
-            f"{source}: the alpha of {layer} is {alpha:g} at rank {rank}, which is no scale; at "
-            f"most {_MAX_SCALE:g} times the rank is served. Train it again."
+            f"{source}: the alpha of {shown(layer)} is {alpha:g} at rank {rank}, which is no "
+            f"scale; at most {_MAX_SCALE:g} times the rank is served. Train it again."
         )
     return alpha
 
@@ -254,7 +270,7 @@ def _unknown_layer(
         made_for = " It looks like one for another family of models."
     return StoreError(
         f"{source} was made for another base: {len(unknown)} of its {len(every)} layers are not in "
-        f"this one, such as {layer}.{made_for}"
+        f"this one, such as {shown(layer)}.{made_for}"
     )
 
 

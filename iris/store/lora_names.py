@@ -56,6 +56,13 @@ _OUTSIDE = {
 _SWAPPED = {"norm_out.linear": "final_layer.adaLN_modulation.1"}
 
 _DIFFUSERS_BLOCK = re.compile(r"((?:single_)?transformer_blocks)\.(\d+)\.(.+)")
+_SHOWN_CHARACTERS = 100
+
+
+def shown(name: str) -> str:
+    """A stranger's name as a message may have it: cut, and nothing that a terminal would obey."""
+    plain = ascii(name)[1:-1]
+    return plain if len(plain) <= _SHOWN_CHARACTERS else f"{plain[:_SHOWN_CHARACTERS]}..."
 
 
 @dataclass(frozen=True, slots=True)

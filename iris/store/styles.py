@@ -13,12 +13,12 @@ from iris.errors import ConfigError, StoreError
 from iris.store import bento
 from iris.store.additions import changing, load_additions
 from iris.store.digest import folder_sha256
-from iris.store.importer import Progress, ensure_registered, import_entry
+from iris.store.importer import Progress, import_entry
 from iris.store.lora import WEIGHTS_FILE
 from iris.store.lora_convert import convert
 from iris.store.lora_scaling import Scaling, scaling_of
 from iris.store.registry import MAX_STRENGTH, Registry, StyleEntry, is_trigger
-from iris.store.resolver import check_base, resolve
+from iris.store.resolver import check_base, is_whole, resolve
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _PEFT_WEIGHTS, _PEFT_SETTINGS = "adapter_model.safetensors", "adapter_config.json"
@@ -63,7 +63,7 @@ def add_style(
 
     source: a safetensors file, or a folder with one (and PEFT's settings, if it has them).
     registry: what is served; the style is for its base. The same LoRA with the same settings again
-    changes nothing.
+    changes nothing, and mends what is stored where that is damaged.
 
     Raises:
         ConfigError: the wish is not allowed, or the additions cannot be written.
@@ -72,7 +72,7 @@ def add_style(
     check_wish(wish)
     base = bento.find(registry.base.tag)
     if base is None:
-        ensure_registered(registry, progress)
+        import_entry(registry.base, registry, progress)  # alone: the style may be what is missing
         base = bento.find(registry.base.tag)
         if base is None:
             raise StoreError(f"{registry.base.tag} is not in the Bento model store.")
@@ -141,9 +141,13 @@ def _stored(entry: StyleEntry, registry: Registry, progress: Progress) -> StyleE
     name = _model_name(entry.name)
     for style in _served(registry, entry.name):
         same = replace(entry, tag=style.tag, source=style.source)
-        if same == style and bento.find(style.tag) is not None:
+        if same != style:
+            continue
+        if is_whole(style, progress):
             progress(f"{style.tag} is the same")
-            return style
+        else:
+            import_entry(replace(entry, tag=style.tag), registry, progress)
+        return style
     numbers = [int(version) for version in bento.versions_of(name) if version.isdecimal()]
     new = replace(entry, tag=f"{name}:{max(numbers, default=0) + 1}")
     import_entry(new, registry, progress)

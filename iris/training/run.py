@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +22,15 @@ from iris.engine.loader import (
     quieten,
     use_threads,
 )
+from iris.engine.memory import is_out_of_memory
 from iris.errors import ConfigError, StoreError
 from iris.fit import Fit
 from iris.training import adapter
+from iris.training.folder import unwritten, whole
 from iris.training.lesson import Lesson, loss_of, prepare
-from iris.training.pictures import find_examples
+from iris.training.pictures import Example, find_examples
 from iris.training.samples import sample_grid, sampler, save
+from iris.training.stop import stopped_as_by_hand
 
 _STATE = "state.pt"
 _SAVE_EVERY = 250  # steps, whatever is sampled
@@ -78,7 +80,9 @@ def train(
     Raises:
         ConfigError: the run in `folder` was begun with another recipe, there is no such device, or
             the recipe's size is below what the model can learn.
-        StoreError: a picture or the model cannot be read, or `folder` cannot be written.
+        StoreError: a picture or the model cannot be read, `folder` cannot be written, or the memory
+            does not suffice.
+        KeyboardInterrupt: it was told to end; what was learnt is saved.
     """
     quieten()
     use_threads(threads or len(os.sched_getaffinity(0)))
@@ -92,8 +96,31 @@ def train(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritten(folder, error) from error
+        raise unwritten(folder, error) from error
     _same_recipe(recipe, folder)
+    run: _Run | None = None
+    try:
+        run = _begin(recipe, base, folder, examples, say, place, dtype)
+        with stopped_as_by_hand():
+            run.go_on()
+        return adapter.write(run.model, run.name, run.targets, folder / "style").parent
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        saved_steps = None if run is None else run.saved_steps
+        raise _too_little_memory(recipe, place, folder, saved_steps) from error
+
+
+def _begin(
+    recipe: Recipe,
+    base: Path,
+    folder: Path,
+    examples: list[Example],
+    say: Callable[[str], None],
+    place: torch.device,
+    dtype: str,
+) -> _Run:
+    """Load the model, read the pictures and what was saved in the folder."""
     # Gradients of small adapters drown in the rounding of bfloat16 on a CPU.
     precision = torch.float32 if place.type == "cpu" else choose_dtype(dtype, place)
     say(f"loading {recipe.base}")
@@ -108,9 +135,7 @@ def train(
     components = dataclasses.replace(components, text_encoder=None)  # its memory is needed
     if place.type == "cuda":
         torch.cuda.empty_cache()
-    run = _Run(recipe, components, lessons, prompts, folder)
-    run.go_on()
-    return adapter.write(components.transformer, run.name, run.targets, folder / "style").parent
+    return _Run(recipe, components, lessons, prompts, folder)
 
 
 class _Run:
@@ -125,22 +150,23 @@ class _Run:
         folder: Path,
     ) -> None:
         self._recipe = recipe
-        self._model: Any = components.transformer
+        self.model: Any = components.transformer
         self._components = components
         self._lessons = lessons
         self._prompts = prompts
         self._folder = folder
         torch.manual_seed(recipe.seed)
-        self.targets = adapter.adapt(self._model, self.name, recipe.rank)
-        self._trained = [p for p in self._model.parameters() if p.requires_grad]
+        self.targets = adapter.adapt(self.model, self.name, recipe.rank)
+        self._trained = [p for p in self.model.parameters() if p.requires_grad]
         for parameter in self._trained:
             parameter.data = parameter.data.float()
         if components.device.type == "cuda":
-            self._model.enable_gradient_checkpointing()
+            self.model.enable_gradient_checkpointing()
         self._optimiser = torch.optim.AdamW(
             self._trained, recipe.rate, betas=(0.9, 0.99), weight_decay=0.0
         )
         self._steps = 0
+        self.saved_steps = 0  # those in the state on the disk
         self._is_whole = True  # False while the optimiser has taken half a step
         self._sampler = sampler(components)
         self._load()
@@ -149,8 +175,9 @@ class _Run:
         """Take the steps that are left."""
         try:
             self._take_steps()
-        except KeyboardInterrupt:
-            if self._is_whole:
+        except BaseException as error:
+            is_new = self._is_whole and self._steps > self.saved_steps
+            if is_new and (isinstance(error, KeyboardInterrupt) or is_out_of_memory(error)):
                 self._save()
             raise
 
@@ -186,7 +213,7 @@ class _Run:
         for _ in range(recipe.batch):
             index = int(torch.randint(len(self._lessons), (), generator=generator))
             loss = loss_of(
-                self._model,
+                self.model,
                 self._lessons[index],
                 self._components.scheduler_config,
                 generator,
@@ -216,12 +243,13 @@ class _Run:
 
     def _save(self) -> None:
         state = {
-            "adapter": adapter.state_of(self._model, self.name),
+            "adapter": adapter.state_of(self.model, self.name),
             "optimiser": self._optimiser.state_dict(),
             "steps": self._steps,
         }
-        with _whole(self._folder / _STATE) as file:
+        with whole(self._folder / _STATE) as file:
             torch.save(state, file)
+        self.saved_steps = self._steps
 
     def _load(self) -> None:
         path = self._folder / _STATE
@@ -235,35 +263,9 @@ class _Run:
                 f"{path} cannot be read as the state of a training ({type(error).__name__}). "
                 "Delete it to begin anew, or put a copy of it there."
             ) from error
-        adapter.take(self._model, self.name, tensors)
+        adapter.take(self.model, self.name, tensors)
         self._optimiser.load_state_dict(optimiser)
-        self._steps = steps
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` once it is written and on the disk, or never.
-
-    Raises:
-        StoreError: it cannot be written.
-    """
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:  # torch's own of a full disk is the latter
-        raise _unwritten(path, error) from error
-
-
-def _unwritten(path: Path, error: Exception) -> StoreError:
-    why = getattr(error, "strerror", None) or type(error).__name__
-    return StoreError(
-        f"{path} cannot be written ({why}). Make room there, or set IRIS_HOME to a folder that can "
-        "be written, and start the training again: it goes on from what was saved last."
-    )
+        self._steps = self.saved_steps = steps
 
 
 def _same_recipe(recipe: Recipe, folder: Path) -> None:
@@ -282,8 +284,24 @@ def _same_recipe(recipe: Recipe, folder: Path) -> None:
                     f"The training in {folder} was begun with {key}={before.get(key)!r}, not "
                     f"{value!r}. Give the same, or begin anew with --fresh."
                 )
-    with _whole(path) as file:
+    with whole(path) as file:
         file.write(f"{json.dumps(recipe.fixed(), indent=2)}\n".encode())
+
+
+def _too_little_memory(
+    recipe: Recipe, place: torch.device, folder: Path, saved_steps: int | None
+) -> StoreError:
+    """saved_steps: None where it did not come to read what is saved."""
+    device = "GPU" if place.type == "cuda" else "memory"
+    free = f"free the {device} of what else runs there"
+    says = f"The memory of the {place.type.upper()} does not suffice to train on {recipe.base}."
+    if saved_steps == 0 or not (folder / _STATE).exists():
+        return StoreError(f"{says} Use a smaller --size or --rank, or {free}.")
+    step = "what was saved last" if saved_steps is None else f"step {saved_steps}"
+    return StoreError(
+        f"{says} What was learnt is kept: {free}, and start it again, and it goes on from {step}. "
+        "Or begin anew with --fresh and a smaller --size or --rank."
+    )
 
 
 def _text_fit(place: torch.device) -> str:

@@ -14,15 +14,27 @@ from iris.accounts.db import Database
 from iris.accounts.state import state_of
 from iris.cli import main
 from iris.config import DEFAULT_REGISTRY, Settings
+from iris.doctor.finding import Finding
 from iris.doctor.machine import look_at_machine
 from iris.doctor.models import look_at_models
 from iris.doctor.surroundings import look_around
 from iris.doctor.torch_facts import Gpu, TorchFacts, read_facts
 from iris.errors import ConfigError, StoreError
+from iris.fit import ModelSize
 from iris.store.registry import Registry, load_registry
 
 GIB = 1 << 30
 CPU = TorchFacts("2.13.0", None, "cpu", "float32", 5e10, ())
+# FLUX.2-klein-4B by its published configuration
+KLEIN = ModelSize(
+    blocks=3_680_000_000,
+    largest_block=245_000_000,
+    transformer_rest=195_000_000,
+    text_layers=2_725_000_000,
+    largest_text_layer=101_000_000,
+    text_embedding=389_000_000,
+    autoencoder=84_000_000,
+)
 
 
 def with_gpu(free_gib: float, capability: tuple[int, int] = (8, 9)) -> TorchFacts:
@@ -59,6 +71,92 @@ def test_the_model_is_held_against_the_gpus_memory(
     found = [f for f in look_at_models(settings, with_gpu(free_gib)) if f.subject == "iris-mini"]
     assert [finding.level for finding in found] == [level]
     assert "GiB" in found[0].found
+
+
+@pytest.fixture
+def klein(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The served model has the parameters of klein-4B; the machine has 24 GiB of memory."""
+    monkeypatch.setattr("iris.doctor.models.model_size", lambda folder: KLEIN)
+    monkeypatch.setattr("iris.doctor.models.host_memory_bytes", lambda: 24 * GIB)
+
+
+def memory_of(settings: Settings, torch: TorchFacts, **changed: object) -> list[Finding]:
+    changed_settings = replace(settings, **changed)  # type: ignore[arg-type]
+    return [f for f in look_at_models(changed_settings, torch) if f.subject == "iris-mini"]
+
+
+def test_weights_that_a_processor_has_no_memory_for_stop(settings: Settings, klein: None) -> None:
+    (found,) = memory_of(settings, CPU)
+    assert found.level == "stop"
+    assert "26.3 GiB of memory in float32, and 24.0 GiB are there" in found.found
+    assert "IRIS_DTYPE=bfloat16" in found.advice
+    assert [f.level for f in memory_of(settings, CPU, dtype="bfloat16")] == ["ok"]
+
+
+def test_a_small_model_is_at_home_on_a_small_machine(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iris.doctor.models.host_memory_bytes", lambda: GIB // 2)
+    assert [f.level for f in memory_of(settings, CPU, engines=4)] == ["ok"]
+
+
+@pytest.mark.parametrize("torch", [CPU, with_gpu(20, (8, 6))])
+def test_float8_without_its_units_stops_with_what_to_set(
+    torch: TorchFacts, settings: Settings
+) -> None:
+    (found,) = memory_of(settings, torch, transformer="fp8")
+    assert found.level == "stop"
+    assert "float8 units" in found.found
+    assert "set IRIS_TRANSFORMER=int8" in found.advice
+    assert [f.level for f in memory_of(settings, torch, transformer="int8")] == ["ok"]
+
+
+def test_float8_is_taken_where_the_gpu_has_its_units(settings: Settings, klein: None) -> None:
+    (found,) = memory_of(settings, with_gpu(11), transformer="fp8", text_encoder="int8")
+    assert found.level == "ok"
+
+
+def test_the_dtype_that_is_set_is_the_one_that_is_counted(settings: Settings, klein: None) -> None:
+    gpu = with_gpu(24)
+    assert [f.level for f in memory_of(settings, gpu)] == ["ok"]
+    (found,) = memory_of(settings, gpu, dtype="float32")
+    assert found.level == "stop"
+    assert "needs about 29.3 GiB" in found.found
+    assert "IRIS_TRANSFORMER=whole IRIS_TEXT_ENCODER=whole" not in found.advice
+
+
+def test_engines_that_share_a_gpu_are_all_counted(settings: Settings, klein: None) -> None:
+    (found,) = memory_of(settings, with_gpu(24), engines=2)
+    assert found.level == "stop"
+    assert "24.0 GiB free for 2 engines" in found.found
+    assert "fewer engines (IRIS_ENGINES)" in found.advice
+
+
+def test_a_gpu_that_no_engine_takes_stops_nothing(settings: Settings, klein: None) -> None:
+    large, full = with_gpu(20), with_gpu(1)
+    both = replace(large, gpus=large.gpus + full.gpus)
+    assert [f.level for f in memory_of(settings, both, engines=1)] == ["ok"]
+    assert [f.level for f in memory_of(settings, both)] == ["ok", "stop"]
+
+
+def test_what_offload_keeps_in_host_memory_is_held_against_it(
+    settings: Settings, klein: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways = {"transformer": "offload", "text_encoder": "offload"}
+    assert [f.level for f in memory_of(settings, with_gpu(24), **ways)] == ["ok"]
+    monkeypatch.setattr("iris.doctor.models.host_memory_bytes", lambda: 8 * GIB)
+    told, note = memory_of(settings, with_gpu(24), **ways)
+    assert (told.level, note.level) == ("ok", "note")
+    assert "keeps 12.7 GiB of weights in host memory" in note.found
+    assert [f.level for f in memory_of(settings, with_gpu(24))] == ["ok"]
+
+
+def test_the_memory_told_is_what_a_container_may_have(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iris.doctor.machine.host_memory_bytes", lambda: 3 * GIB)
+    found = {f.subject: f for f in look_at_machine(settings, CPU)}
+    assert found["processor"].found.endswith("3.0 GiB of memory")
 
 
 def test_speed_is_told_from_what_was_measured(settings: Settings) -> None:

@@ -27,6 +27,7 @@ class Hub:
     status: int = 200  # of every answer
     damaged: str = ""  # a file of which another byte arrives than was sent
     fetched: list[tuple[str, str | None]] = field(default_factory=list)  # file, range
+    asked: list[str] = field(default_factory=list)  # every path, in order
 
 
 def _said_of(path: Path, folder: Path) -> dict[str, object]:
@@ -55,6 +56,7 @@ def serving(folder: Path, repository: str) -> Iterator[Hub]:
 
         def _answer(self) -> None:
             path = self.path.partition("?")[0]
+            hub.asked.append(path)
             if hub.status != 200:
                 self._send(hub.status, b"{}", {})
             elif path.startswith(f"/api/models/{repository}/tree/"):

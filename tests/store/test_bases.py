@@ -173,6 +173,106 @@ def test_what_is_stored_already_is_taken_out_of_no_folder(folder: Path, home: Pa
     assert "nothing is moved" in said[-1]
 
 
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_what_is_damaged_in_the_store_is_mended_by_importing_it_again(
+    is_moved: bool, folder: Path, home: Path
+) -> None:
+    entry = import_folder(folder, "mine", home, quiet)
+    good = contents(entry.source)
+    shard = entry.source / SHARD
+    shard.write_bytes(good[SHARD][:-1] + bytes([good[SHARD][-1] ^ 1]))
+    said: list[str] = []
+    assert import_folder(folder, "mine", home, said.append, is_moved=is_moved) == entry
+    assert any("has been changed since it was imported" in line for line in said)
+    after = contents(entry.source)
+    assert {**after, "model.yaml": b""} == {**good, "model.yaml": b""}
+    assert (folder / SHARD).exists() != is_moved
+    assert list(bento.staging_home().iterdir()) == []
+
+
+def test_a_mending_that_cannot_be_published_leaves_nothing_half(
+    folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = import_folder(folder, "mine", home, quiet)
+    (entry.source / SHARD).unlink()
+    rename = Path.rename
+
+    def fail_into_the_store(self: Path, target: Path) -> Path:
+        if target == entry.source:
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", fail_into_the_store)
+        with pytest.raises(StoreError, match="cannot be moved"):
+            import_folder(folder, "mine", home, quiet, is_moved=True)
+    assert (folder / SHARD).exists()
+    assert bento.find(entry.tag) is None
+    import_folder(folder, "mine", home, quiet)
+    assert (entry.source / SHARD).exists()
+
+
+@pytest.mark.parametrize("what", ["home", "store"])
+def test_what_could_not_be_listed_or_stored_is_not_even_read(
+    what: str, folder: Path, home: Path, bento_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_file(dir: Path) -> None:  # as where a folder may not be written
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    def hashed(*_: Any) -> None:
+        raise AssertionError("gigabytes were read")
+
+    monkeypatch.setattr("iris.store.bases.file_sha256s", hashed)
+    if what == "home":
+        monkeypatch.setattr("iris.store.bases.tempfile.TemporaryFile", no_file)
+    else:
+        bento.lock_path().mkdir()
+    expected = {
+        "home": (ConfigError, f"{home} cannot be written .Read-only file system.*IRIS_HOME"),
+        "store": (StoreError, "iris-import.lock cannot be written .Is a directory.*BENTOML_HOME"),
+    }
+    error, says = expected[what]
+    with pytest.raises(error, match=says):
+        import_folder(folder, "mine", home, quiet)
+    assert bento.versions_of("epithre-iris-mine") == ()
+
+
+def test_what_a_killed_import_left_does_not_count_against_the_room(
+    folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = bento.staging_home() / "iris-import-killed"
+    left.mkdir()
+    monkeypatch.setattr(
+        "shutil.disk_usage", lambda _: Usage(10**12, 0, 0 if left.exists() else 10**12)
+    )
+    import_folder(folder, "mine", home, quiet)
+
+
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_parts_that_are_links_to_folders_are_followed_and_stay(
+    is_moved: bool, folder: Path, home: Path, tmp_path: Path
+) -> None:
+    whole = pipeline_files(folder)
+    before = contents(folder)
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for path in folder.iterdir():
+        (linked / path.name).symlink_to(path)
+    assert pipeline_files(linked) == whole
+    entry = import_folder(linked, "mine", home, quiet, is_moved=is_moved)
+    assert {file.path for file in whole} <= contents(entry.source).keys()
+    assert contents(folder) == before
+    assert (linked / "transformer").is_symlink() != is_moved
+
+
+def test_a_folder_whose_name_is_no_models_says_how_to_name_it(folder: Path, home: Path) -> None:
+    for name in ("my model", "e7b7dc27f91deacad38e78976d1f2b499d76a294"):
+        renamed = folder.rename(folder.with_name(name))
+        with pytest.raises(ConfigError, match=f"'{name}' is no name for a model.*--name NAME"):
+            import_folder(renamed, None, home, quiet)
+        folder = renamed
+
+
 @pytest.mark.parametrize(
     "missing",
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from iris.store import bento
 from iris.store.additions import load_additions
 from iris.store.bases import import_folder, pull
 from iris.store.hub import KNOWN, HubModel, check_complete, fetch_style, is_model_file
+from iris.store.resolver import is_whole
 from iris.store.sizes import model_size
 from tests.store.hub_server import COMMIT, Hub, serving
 from tests.store.klein_folder import TEXT, WIDTH, write_klein
@@ -140,6 +143,74 @@ def test_what_was_pulled_is_not_asked_for_again(hub: Hub, home: Path) -> None:
     first = pull(MODEL, home, Lines(), endpoint=hub.url)
     hub.status = 500
     assert pull(MODEL, home, Lines(), endpoint=hub.url) == first
+
+
+def damage(stored: Path, harm: str) -> None:
+    weights = stored / "transformer" / "diffusion_pytorch_model.safetensors"
+    content = weights.read_bytes()
+    match harm:
+        case "a byte":
+            weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        case "a cut":
+            weights.write_bytes(content[:-1])
+        case "the record":
+            (stored / "model.yaml").write_text("")
+        case _:
+            (stored / "more.json").write_text("{}")
+
+
+@pytest.mark.parametrize("harm", ["a byte", "a cut", "the record", "another file"])
+@pytest.mark.parametrize("revision", [None, "main"])
+def test_what_was_pulled_and_is_damaged_in_the_store_is_pulled_again(
+    revision: str | None, harm: str, hub: Hub, home: Path
+) -> None:
+    entry = pull(MODEL, home, Lines(), endpoint=hub.url)
+    weights = "transformer/diffusion_pytorch_model.safetensors"
+    damage(entry.source, harm)
+    assert pull(MODEL, home, Lines(), revision=revision, endpoint=hub.url) == entry
+    assert (entry.source / weights).read_bytes() == (hub.folder / weights).read_bytes()
+    assert is_whole(entry, Lines())
+    assert list(bento.staging_home().iterdir()) == []
+
+
+def test_what_is_damaged_is_pulled_again_at_the_commit_it_has(hub: Hub, home: Path) -> None:
+    entry = pull(MODEL, home, Lines(), revision="branch", endpoint=hub.url)
+    damage(entry.source, "a byte")
+    hub.asked.clear()
+    pull(MODEL, home, Lines(), endpoint=hub.url)
+    assert any(f"/revision/{COMMIT}" in path for path in hub.asked)
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (errno.ENOSPC, "Make room there"),
+        (errno.EDQUOT, "Make room there"),
+        (errno.EACCES, "Let this user write there"),
+        (errno.EROFS, "Let this user write there"),
+    ],
+)
+def test_a_disk_that_takes_no_more_is_not_blamed_on_the_hub(
+    number: int, says: str, hub: Hub, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", fail)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
+    with pytest.raises(StoreError, match=f"{says}, or set BENTOML_HOME to another fol") as caught:
+        pull(MODEL, home, Lines(), endpoint=hub.url)
+    assert f"{bento.staging_home()} ({os.strerror(number)})" in caught.value.message
+    assert "network" not in caught.value.message
+    with pytest.raises(StoreError, match=f"{says}, or set HF_HOME to another folder") as caught:
+        fetch_style("acme/klein/vae/diffusion_pytorch_model.safetensors", Lines(), hub.url)
+    assert "no file here" not in caught.value.message
+
+
+def test_a_name_that_no_hub_has_may_have_been_a_path(hub: Hub) -> None:
+    name = "loras/sub/ink.safetensors"
+    with pytest.raises(StoreError, match=f"^{name} is no file here, and on the hub loras/sub is "):
+        fetch_style(name, Lines(), hub.url)
 
 
 def test_too_small_a_disk_is_told_before_anything_is_fetched(

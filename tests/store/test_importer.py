@@ -15,7 +15,7 @@ import pytest
 
 from iris.errors import StoreError
 from iris.store import bento
-from iris.store.importer import ensure_registered
+from iris.store.importer import ensure_registered, import_entry, pull_lock
 from iris.store.registry import Registry, load_registry
 from iris.store.resolver import entry_status, resolve
 
@@ -120,9 +120,11 @@ def test_an_added_model_that_was_deleted_from_the_store_says_what_takes_it_out(
         return replace(entry, name=name, tag=tag, source=bento_home / "models" / tag[:-2] / "1")
 
     base, style = added(registry.base, "mine"), added(registry.styles[0], "lora-ink")
+    pulled = added(registry.base, "klein-4b")
     told = {
         "`iris styles remove lora-ink`": replace(registry, styles=(style,)),
-        "set IRIS_MODEL to another": replace(registry, base=base, styles=()),
+        "`iris models import DIR --name mine`": replace(registry, base=base, styles=()),
+        "`iris models pull klein-4b`": replace(registry, base=pulled, styles=()),
     }
     for advice, served in told.items():
         with pytest.raises(StoreError) as caught:
@@ -255,8 +257,39 @@ def test_an_unreadable_description_is_an_error_that_says_how_to_remove_it(
     broken = bento_home / "models" / "tiny-base" / "1.0.0"
     broken.mkdir(parents=True)
     (broken / "model.yaml").write_text(content)
-    with pytest.raises(StoreError, match=r"bentoml models delete tiny-base:1\.0\.0 -y"):
+    with pytest.raises(StoreError, match="Remove that folder, then repeat") as caught:
         ensure_registered(registry, _quiet)
+    assert str(broken) in caught.value.message
+    shutil.rmtree(broken)
+    assert ensure_registered(registry, _quiet) == TAGS
+
+
+def test_a_store_that_may_not_be_written_is_told_in_the_words_of_what_was_to_be_done(
+    registry: Registry, bento_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(path: Path, *_: Any) -> None:
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "open", closed)
+    told = rf"{bento_home}/iris-\S+ cannot be written \(Read-only file system\)\. "
+    with pytest.raises(StoreError, match=told + "Models are missing.*`iris models import`"):
+        ensure_registered(registry, _quiet)
+    with pytest.raises(StoreError, match=told + "Nothing can be put.*BENTOML_HOME"):
+        import_entry(registry.base, registry, _quiet)
+    with pytest.raises(StoreError, match=told + "Nothing can be put"), pull_lock("x", _quiet):
+        pass
+
+
+def test_one_model_that_is_damaged_in_the_store_is_put_there_again(registry: Registry) -> None:
+    import_entry(registry.base, registry, _quiet)
+    stored = bento.find(TAGS[0])
+    assert stored is not None
+    weights = stored.path / "transformer" / "model.safetensors"
+    good = weights.read_bytes()
+    weights.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    import_entry(registry.base, registry, _quiet)
+    assert weights.read_bytes() == good
+    assert list(bento.staging_home().iterdir()) == []
 
 
 def test_a_model_that_somebody_else_put_there_is_refused(

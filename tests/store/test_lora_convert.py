@@ -164,8 +164,8 @@ def test_a_pattern_scales_the_layers_that_peft_would(
         ('{"transformer.lora_alpha": -40001}', "at rank 4, which is no scale"),
         ('{"transformer.alpha_pattern": {"x": NaN}}', "alpha_pattern of x is nan"),
         ('{"transformer.alpha_pattern": {"x_embedder": 1e300}}', "alpha of .*x_embedder is 1e"),
-        ('{"transformer.alpha_pattern": {"(": 1}}', r"'\(', no regular expression"),
-        ('{"transformer.alpha_pattern": {"a{99999999999999999999}": 1}}', "no regular expression"),
+        ('{"transformer.alpha_pattern": {"(": 1}}', r"has \(, which is not the name of a l"),
+        ('{"transformer.alpha_pattern": {"((.|.)*)*!": 1}}', "not the name of a layer"),
         ('{"transformer.alpha_pattern": [1]}', "alpha_pattern is no JSON object"),
         ("[1]", "it is no JSON object"),
         ("{", "not usable"),
@@ -335,6 +335,56 @@ def test_what_cannot_be_a_style_is_refused_with_the_reason(
     with pytest.raises(StoreError, match=reason):
         brought(make())
     assert not (tmp_path / "out.safetensors").exists()
+
+
+EVIL = "\x1b[2J\x1b]0;x\x07\N{RIGHT-TO-LEFT OVERRIDE}" + "x" * 200
+DOWN, UP = f"{FIRST}.lora_A.{EVIL}.weight", f"{FIRST}.lora_B.{EVIL}.weight"  # an adapter's name
+NAMED: dict[str, Tensors] = {
+    "no part": {EVIL: np.ones(1)},
+    "half": {f"{EVIL}.lora_A.weight": np.ones((4, 28))},
+    "is a LoKr": {f"{EVIL}.lokr_w1": np.ones((2, 2))},
+    "layers are not in": {
+        f"{EVIL}.lora_A.weight": np.ones((4, 28)),
+        f"{EVIL}.lora_B.weight": np.ones((8, 4)),
+    },
+    "too many": {DOWN: np.ones((4, 28)), f"{FIRST}.lora_A.weight": np.ones((4, 28))},
+    "I8 numbers": {DOWN: np.ones((4, 28), np.int8), UP: np.ones((8, 4))},
+    "no matrix": {DOWN: np.ones((4, 28, *(2,) * 9)), UP: np.ones((8, 4))},
+    "empty": {DOWN: np.ones((0, 28)), UP: np.ones((8, 4))},
+    "NaN": {DOWN: np.ones((4, 28)), UP: np.full((8, 4), np.nan)},
+    "301 characters": {"x" * 301: np.ones(1)},
+}
+
+
+@pytest.mark.parametrize("reason", NAMED)
+def test_no_name_of_a_file_reaches_the_terminal_as_it_is(
+    reason: str, brought: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(StoreError, match=reason) as caught:
+        brought(NAMED[reason])
+    message = caught.value.message
+    assert message.isascii()
+    assert message.isprintable()
+    assert message.count("x" * 70) < 3
+    assert "x" * 101 not in message
+    assert "..." in message
+
+
+def test_the_name_of_a_pattern_does_not_either(brought: Any) -> None:
+    for value in (1, math.nan, EVIL):
+        settings = json.dumps({"transformer.alpha_pattern": {f"x{'y' * 200}": value, EVIL: 1}})
+        with pytest.raises(StoreError, match="cannot be scaled") as caught:
+            brought(FORMATS["diffusers"](), metadata={"lora_adapter_metadata": settings})
+        assert caught.value.message.isascii()
+        assert caught.value.message.isprintable()
+        assert len(caught.value.message) < 600
+
+
+def test_a_name_of_prefixes_without_end_is_refused_at_once(brought: Any) -> None:
+    """Each was taken off by a copy of the rest."""
+    layer = "model." * 300_000 + "x_embedder"
+    with pytest.raises(StoreError, match="has 1800024 characters, at most 300"):
+        brought({f"{layer}.lora_A.weight": np.ones((4, 8)), f"{layer}.lora_B.weight": np.ones(8)})
 
 
 @pytest.mark.parametrize(

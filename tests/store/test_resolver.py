@@ -1,16 +1,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from iris.errors import StoreError
-from iris.store import resolver
-from iris.store.importer import ensure_registered
+from iris.store import bento, resolver
+from iris.store.importer import ensure_registered, import_entry
 from iris.store.registry import Registry, load_registry
-from iris.store.resolver import resolve, status, verify
+from iris.store.resolver import (
+    FULL_HASH_BYTES,
+    check_stored,
+    entry_status,
+    resolve,
+    status,
+    verify,
+)
 
 
 @pytest.fixture
@@ -50,6 +58,51 @@ def test_one_changed_byte_in_the_store_is_found(
     with pytest.raises(StoreError, match="has been changed") as caught:
         check(registry)
     assert f"bentoml models delete {tag} -y" in caught.value.message
+
+
+def _added(entry: Any, name: str) -> Any:
+    """Stored, without another source."""
+    tag = f"epithre-iris-{name}:1"
+    new = replace(entry, name=name.removeprefix("lora-"), tag=tag)
+    import_entry(new, Registry(Path("r"), new, ()), lambda line: None)
+    return replace(new, source=bento.store_path() / tag.replace(":", "/"))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("klein-4b", "run `iris models pull klein-4b`"),
+        ("mine", "`iris models import DIR --name mine`"),
+        ("lora-ink", "`iris styles add ink FILE_OR_HUB_ID`"),
+    ],
+)
+def test_what_is_damaged_is_mended_by_what_brought_it(
+    registry: Registry, name: str, says: str
+) -> None:
+    entry = _added(registry.styles[0] if name == "lora-ink" else registry.base, name)
+    check_stored(entry, lambda line: None)
+    _flip(next(entry.source.rglob("*.safetensors")))
+    with pytest.raises(StoreError, match="has been changed") as caught:
+        check_stored(entry, lambda line: None)
+    assert says in caught.value.message
+    assert "registry" not in caught.value.message
+
+
+def test_a_bentos_own_model_that_is_damaged_is_mended_by_a_build(
+    registry: Registry, bento_home: Path
+) -> None:
+    (bento_home / "bento.yaml").touch()
+    _flip(next((bento_home / "models" / "tiny-base").rglob("*.safetensors")))
+    with pytest.raises(StoreError, match="where the bento was built, and build it again") as caught:
+        resolve(registry)
+    assert "models delete" not in caught.value.message
+
+
+def test_a_state_is_as_thorough_as_it_is_asked_to_be(registry: Registry, bento_home: Path) -> None:
+    style = registry.styles[0]
+    _flip(next((bento_home / "models" / "tiny-lora-dark").rglob("*.safetensors")))
+    assert entry_status(style).state == "stored"
+    assert entry_status(style, FULL_HASH_BYTES).state == "unusable"
 
 
 @pytest.mark.parametrize("tag", ["tiny-base:1.0.0", "tiny-lora-dark:1.0.0"])

@@ -81,6 +81,38 @@ def test_other_weights_are_the_next_version_and_the_same_are_none(
     assert bento.find("epithre-iris-lora-ink:1") is not None
 
 
+@pytest.mark.parametrize("harm", ["a byte", "a file", "the record", "all of it"])
+def test_a_style_that_is_damaged_in_the_store_is_mended_by_adding_it_again(
+    harm: str, served: Any, home: Path, lora: Path
+) -> None:
+    entry = add(WISH, lora, served, home)
+    weights = entry.source / "pytorch_lora_weights.safetensors"
+    good = weights.read_bytes()
+    match harm:
+        case "a byte":
+            weights.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+        case "a file":
+            weights.unlink()
+        case "the record":
+            (entry.source / "model.yaml").write_text("")
+        case _:
+            shutil.rmtree(entry.source)
+    with pytest.raises(StoreError):
+        resolve(served())
+    assert add(WISH, lora, served, home) == entry
+    assert weights.read_bytes() == good
+    assert [one.name for one in resolve(served()).styles] == ["dark", "ink"]
+
+
+def test_a_style_is_added_again_to_a_store_that_lost_everything(
+    served: Any, home: Path, lora: Path, bento_home: Path
+) -> None:
+    entry = add(WISH, lora, served, home)
+    shutil.rmtree(bento_home / "models")
+    (bento_home / "models").mkdir()
+    assert add(WISH, lora, served, home) == entry
+
+
 def test_an_added_style_takes_the_place_of_a_registered_one(
     served: Any, home: Path, lora: Path
 ) -> None:

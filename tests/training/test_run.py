@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -113,6 +114,119 @@ def test_a_step_that_is_half_taken_is_not_saved(run, recipe, tmp_path, monkeypat
     with pytest.raises(KeyboardInterrupt):
         run(recipe)
     assert not (tmp_path / "run" / "state.pt").exists()
+
+
+@QUIET
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_told_to_end_saves_its_state(run, recipe, tmp_path, monkeypatch, number):
+    step, told = _Run._step, []
+
+    def is_told(self):
+        loss = step(self)
+        if self._steps == 4:
+            signal.raise_signal(number)
+        return loss
+
+    def before(*_):
+        told.append(number)
+
+    monkeypatch.setattr(_Run, "_step", is_told)
+    save = _Run._save
+
+    def is_told_again(self):
+        if self._steps == 4:
+            signal.raise_signal(number)
+        save(self)
+
+    monkeypatch.setattr(_Run, "_save", is_told_again)
+    others = signal.signal(number, before)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe)
+        assert told == []
+        signal.raise_signal(number)
+        assert told == [number]  # who took it before takes it again
+    finally:
+        signal.signal(number, others)
+    assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["steps"] == 4
+
+
+@QUIET
+def test_a_run_under_nohup_outlives_its_terminal(run, recipe, tmp_path, monkeypatch):
+    step = _Run._step
+
+    def hangs_up(self):
+        signal.raise_signal(signal.SIGHUP)
+        return step(self)
+
+    monkeypatch.setattr(_Run, "_step", hangs_up)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run(replace(recipe, steps=2, sample_every=0))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["steps"] == 2
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+]
+
+
+@QUIET
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_too_little_memory_keeps_what_was_learnt(run, recipe, tmp_path, monkeypatch, error):
+    step = _Run._step
+
+    def at(steps):
+        def fail(self):
+            if self._steps == steps:
+                raise error
+            return step(self)
+
+        return fail
+
+    monkeypatch.setattr(_Run, "_step", at(0))
+    with pytest.raises(
+        StoreError, match=r"train on tiny:1\. Use a smaller --size or --rank, or fr"
+    ):
+        run(recipe)
+    assert not (tmp_path / "run" / "state.pt").exists()
+    monkeypatch.setattr(_Run, "_step", at(4))
+    with pytest.raises(StoreError, match=r"is kept: free .* from step 4\. Or begin .*--fresh"):
+        run(replace(recipe, rank=2))  # of the first try nothing was left that forbids it
+    assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["steps"] == 4
+
+
+@QUIET
+@pytest.mark.parametrize("part", ["load_components", "prepare"])
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_too_little_memory_to_begin_is_told(run, recipe, monkeypatch, part, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(f"iris.training.run.{part}", fail)
+    with pytest.raises(
+        StoreError, match=r"does not suffice .*Use a smaller --size or --rank, or f"
+    ):
+        run(recipe)
+    monkeypatch.undo()
+    recipe = replace(recipe, steps=1, sample_every=0)
+    run(recipe)
+    monkeypatch.setattr(f"iris.training.run.{part}", fail)
+    with pytest.raises(StoreError, match=r"is kept: free .* from what was saved last\. Or begin"):
+        run(recipe)
+
+
+@QUIET
+def test_what_else_breaks_in_a_run_is_not_called_memory(run, recipe, monkeypatch):
+    def fail(self):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(_Run, "_step", fail)
+    with pytest.raises(RuntimeError, match="something else"):
+        run(recipe)
 
 
 @QUIET
