@@ -34,10 +34,12 @@ _log = logging.getLogger("iris.engine")
 
 Layer = Callable[[nn.Module, Tensor, Tensor, tuple[Tensor, Tensor]], Tensor]
 _PLACE = "PROMPT-GOES-HERE"
+# More at once would be hardly faster, and with a large encoder on a CPU seem like one that hangs.
+_MOST_TOGETHER = 4
 
 
 class PromptEncoder:
-    """Prompts -> embeddings, any number of prompts in one forward pass.
+    """Prompts -> embeddings, several prompts in one forward pass.
 
     Safe to call from several threads.
     """
@@ -63,7 +65,8 @@ class PromptEncoder:
         layers = [m for m in components.text_encoder.modules() if isinstance(m, kinds)]
         # A prompt of fewer tokens than the floor would round otherwise in company than alone.
         is_high = components.text_tokens >= least_rows(layers, components.text_device)
-        self._is_steady = is_high and not components.is_strict
+        is_steady = is_high and not components.is_strict
+        self.most_together = _MOST_TOGETHER if is_steady else 1  # prompts in a pass
         self._replay: Replay | None = None
 
     @torch.inference_mode()
@@ -110,7 +113,7 @@ class PromptEncoder:
         The transformer was trained to see the padding too, so all of it is kept.
         Source: Flux2KleinPipeline._get_qwen3_prompt_embeds.
         """
-        if self._is_steady and self._replay is None:
+        if self.most_together > 1 and self._replay is None:
             return self._embed(prompts)
         return torch.cat([self._embed([prompt]) for prompt in prompts])
 
@@ -235,13 +238,22 @@ class Conditioner:
         new = [one for one in asked if one not in found]
         if new:
             prompts = [prompt for _, prompt in new]
-            with self._activity.section(), metrics.timed("text_encode"):
-                embedded = with_room(lambda: self._prompts.encode(prompts), self._cache)
+            together = self._prompts.most_together
+            with metrics.timed("text_encode"):
+                embedded = [
+                    embedding
+                    for first in range(0, len(prompts), together)
+                    for embedding in self._encoded(prompts[first : first + together])
+                ]
             for (owner, prompt), embedding in zip(new, embedded, strict=True):
                 # a copy: a part of the batch would keep all of it in memory
                 found[owner, prompt] = embedding[None].clone()
                 self._cache.put(owner, _prompt_key(prompt), found[owner, prompt])
         return [found[job.owner, job.prompt] for job in jobs]
+
+    def _encoded(self, prompts: Sequence[str]) -> Tensor:
+        with self._activity.section():
+            return with_room(lambda: self._prompts.encode(prompts), self._cache)
 
     def _row(self, job: Job, prompt: Tensor) -> Row:
         read = zip(_images(job), self._model.image_canvases(job), strict=True)

@@ -86,9 +86,7 @@ class Engine:
         self._steps = StepLoop(self._register, self._denoiser, stopwatch, cache)
         self._decodes = DecodeLoop(self._register, self._denoiser, self._activity, cache)
         self._loops = (self._encodes, self._steps, self._decodes)
-        self._watchdog = Watchdog(
-            self._activity, stall_s, self._give_up, lambda: self._register.faults.is_broken
-        )
+        self._watchdog = Watchdog(self._activity, stall_s, self._give_up, lambda: self._is_lost)
         self._on_hang = on_hang
         self._cache = cache
         self._is_ready = self._is_draining = self._is_hung = False
@@ -148,15 +146,22 @@ class Engine:
         return all(loop.is_alive for loop in self._loops)
 
     @property
+    def _is_lost(self) -> bool:
+        """Whether only another process can go on: nothing succeeds, or a thread has ended."""
+        return self._register.faults.is_broken or not self._is_running
+
+    @property
     def _takes_work(self) -> bool:
         return self._is_ready and self._is_running and not self._is_draining
 
     def _give_up(self) -> None:
         """Nothing comes back from a device that is lost: tell everybody, then whoever owns us."""
         if self._watchdog.is_stalled:
-            failure = Failure("backend_timeout", "The device does not answer any more.")
+            failure = Failure(
+                "backend_timeout", "The device does not answer any more. Try again in a while."
+            )
         else:
-            failure = Failure("backend_unavailable", "The device is broken.")
+            failure = Failure("backend_unavailable", "The engine is broken. Try again in a while.")
         with self._register.changed:
             self._is_hung = self._is_draining = True
             metrics.READY.set(0)
@@ -178,7 +183,7 @@ class Engine:
     def admit(self, jobs: Sequence[Job]) -> list[Admission]:
         """Answer each job with a ticket or a refusal; encode the admitted ones' prompts together.
 
-        They go through the text encoder in one forward pass. A job whose encoding fails fails
+        They go through the text encoder several at a time. A job whose encoding fails fails
         alone, at `collect`.
         """
         answers: list[Admission] = []

@@ -25,10 +25,12 @@ from diffusers import (
     Flux2Transformer2DModel,
 )
 from diffusers.utils import logging as diffusers_logging
+from transformers.activations import SiLUActivation
 from transformers.utils import logging as transformers_logging
 
 from iris.engine.canvas import Canvas, Sides
 from iris.engine.placement import place
+from iris.engine.pointwise import SiluOfLines
 from iris.errors import StoreError
 from iris.fit import Fit
 from iris.jobs import EditJob, Job
@@ -214,9 +216,14 @@ def load_components(
     )
     _check(components, folder)
     cut(components.text_encoder, max(components.text_layers))
+    for block in components.text_encoder.layers:
+        if isinstance(block.mlp.act_fn, SiLUActivation):
+            block.mlp.act_fn = SiluOfLines()
     for module in (components.transformer, components.vae, components.text_encoder):
         module.requires_grad_(False)
     place(components.transformer, components.text_encoder, fit, device)
+    if fit.text_encoder == "cpu" and choose_dtype("auto", torch.device("cpu")) == torch.float32:
+        components.text_encoder.float()  # bfloat16 is several times slower where it is emulated
     name = str(dtype).removeprefix("torch.")
     _log.info("loaded on %s in %s, CPU threads: %d", device, name, torch.get_num_threads())
     return components

@@ -70,7 +70,8 @@ class Styles:
         """kept_bytes: of the device's memory, for styles that no picture wears right now."""
         self._transformer = transformer
         self._kept_bytes = kept_bytes
-        self._lock = Lock()
+        self._lock = Lock()  # held for a moment only: whoever is admitted asks for the names
+        self._loading = Lock()  # one style at a time
         self._folders: dict[str, Path] = {}
         self._kept: OrderedDict[Path, Style] = OrderedDict()  # the last one asked for is last
         self._alive: weakref.WeakValueDictionary[Path, Style] = weakref.WeakValueDictionary()
@@ -108,10 +109,15 @@ class Styles:
             return None
         with self._lock:
             folder = self._folders[name]
-            style = self._kept.pop(folder, None) or self._alive.get(folder)
-            if style is None:
-                style = self._load(folder)
-            self._keep(folder, style)
+            style = self._loaded(folder)
+        if style is None:
+            with self._loading:
+                with self._lock:
+                    style = self._loaded(folder)  # by whoever was before
+                if style is None:
+                    style = self._load(folder)
+                    with self._lock:
+                        self._keep(folder, style)
         return Worn(style, strength)
 
     def let_go(self) -> None:
@@ -119,6 +125,12 @@ class Styles:
         with self._lock:
             self._kept.clear()
             metrics.STYLE_BYTES.set(0)
+
+    def _loaded(self, folder: Path) -> Style | None:
+        style = self._kept.pop(folder, None) or self._alive.get(folder)
+        if style is not None:
+            self._keep(folder, style)
+        return style
 
     def _keep(self, folder: Path, style: Style) -> None:
         self._kept[folder] = self._alive[folder] = style

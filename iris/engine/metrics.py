@@ -40,7 +40,7 @@ STAGE = Histogram(
 )
 ADMITTED = Histogram(
     "iris_engine_admission_batch_pictures",
-    "Pictures admitted by one call, their prompts encoded in one forward pass.",
+    "Pictures admitted by one call, their prompts encoded together.",
     ["method"],
     buckets=(1, 2, 3, 4, 6, 8, 12, 16, 32),
 )

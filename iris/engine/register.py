@@ -109,7 +109,7 @@ class Register:
         if is_out_of_memory(error):
             failure = Failure("backend_unavailable", "The device ran out of memory.")
         elif is_lost(error):
-            failure = Failure("backend_unavailable", "The device is broken.")
+            failure = Failure("backend_unavailable", "The device is broken. Try again in a while.")
         else:
             failure = Failure("backend_error", "The picture could not be made.")
         self.finish(ticket_id, failure)

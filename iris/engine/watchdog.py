@@ -1,4 +1,4 @@
-"""Notices a device that hangs or is broken: only a new process can take it back."""
+"""Notices an engine that hangs or is broken: only a new process can take its device back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _log = logging.getLogger("iris.engine")
 class Watchdog:
     """Calls `on_hang` once if a stretch of work takes longer than `stall_s`.
 
-    And if the device is broken, which keeps nobody waiting: everything fails at once.
+    And if the engine is broken, which keeps nobody waiting: everything fails at once.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Watchdog:
             if self.is_stalled:
                 _log.critical("the device has hung for %.0f s", self._activity.longest_s())
             elif self._is_broken():
-                _log.critical("the device is broken: one picture after another fails")
+                _log.critical("the engine is broken: one picture after another fails")
             else:
                 continue
             self._on_hang()

@@ -119,7 +119,7 @@ def test_an_image_asked_again_is_the_same_to_the_bit(fine):
     assert torch.equal(first.rotation[0], second.rotation[0])
 
 
-def test_prompts_of_one_batch_are_one_forward_pass(fine, monkeypatch):
+def test_prompts_of_one_batch_go_through_the_encoder_four_at_a_time(fine, monkeypatch):
     components, styles = fine
     passes = []
     hidden = PromptEncoder._hidden
@@ -131,8 +131,8 @@ def test_prompts_of_one_batch_are_one_forward_pass(fine, monkeypatch):
     monkeypatch.setattr(PromptEncoder, "_hidden", counted)
     conditioner = a_conditioner(components, Denoiser(components, styles))
     rows = conditioner.rows([a_job(prompt=prompt) for prompt in PROMPTS])
-    assert passes == [len(PROMPTS)]
-    assert len(rows) == len(PROMPTS)
+    assert len(rows) == len(PROMPTS) == 6
+    assert passes == [4, 2]
 
 
 def test_one_job_that_cannot_be_conditioned_fails_alone(fine):

@@ -580,6 +580,56 @@ def test_a_step_thread_that_ends_leaves_nobody_waiting(make_engine, monkeypatch)
     assert answer.code == "backend_unavailable"
 
 
+def test_an_engine_that_lost_a_thread_is_given_up(make_engine, monkeypatch):
+    called = threading.Event()
+    engine = make_engine(on_hang=called.set)
+
+    def broken(*_):
+        raise RuntimeError
+
+    monkeypatch.setattr(engine._register.scheduler, "next_round", broken)
+    admit(engine, a_job(num_inference_steps=50))
+    assert called.wait(10)
+    assert not engine.health().alive
+
+
+def test_many_prompts_at_once_are_not_taken_for_a_device_that_hangs(make_engine, monkeypatch):
+    called = threading.Event()
+    engine = make_engine(stall_s=1.2, on_hang=called.set)
+    encode = engine._conditioner._prompts.encode
+
+    def slow(prompts):
+        time.sleep(0.15 * len(prompts))
+        return encode(prompts)
+
+    monkeypatch.setattr(engine._conditioner._prompts, "encode", slow)
+    tickets = admit(engine, *(a_job(prompt=f"boat {number}") for number in range(12)))
+    assert all(isinstance(engine.collect(ticket).result(30), Picture) for ticket in tickets)
+    assert not called.is_set()
+
+
+def test_a_style_that_is_being_loaded_holds_nobody_up_who_needs_another(engine, monkeypatch):
+    picture(engine, a_job(lora="anime"))
+    load, entered, released = engine._styles._load, threading.Event(), threading.Event()
+
+    def held(folder):
+        entered.set()
+        assert released.wait(30)
+        return load(folder)
+
+    monkeypatch.setattr(engine._styles, "_load", held)
+    made = []
+    loading = threading.Thread(target=lambda: made.append(picture(engine, a_job(lora="dark"))))
+    loading.start()
+    assert entered.wait(10)
+    picture(engine, a_job(lora="anime", seed=2))
+    assert engine.health().ready
+    assert not made
+    released.set()
+    loading.join(30)
+    assert len(made) == 1
+
+
 def test_the_step_thread_sleeps_while_a_picture_is_only_being_encoded(engine, monkeypatch):
     rounds = []
     monkeypatch.setattr(engine._register, "let_go", rounds.append)

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from iris.engine.canvas import Sides
+from iris.engine.conditioning import PromptEncoder
 from iris.engine.loader import choose_compiled, choose_device, choose_dtype, load_components
 from iris.errors import StoreError
+from iris.fit import Fit
 
 CPU = torch.device("cpu")
 
@@ -99,6 +101,20 @@ def test_a_cpu_computes_in_bfloat16_only_where_it_multiplies_it_itself(ability, 
     assert choose_dtype("auto", CPU) == torch.bfloat16
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
     assert choose_dtype("auto", CPU) == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("ability", "dtype"), [("avx2", torch.float32), ("avx512_bf16", torch.bfloat16)]
+)
+def test_a_text_encoder_on_the_processor_computes_in_what_that_multiplies(
+    ability, dtype, folder, monkeypatch
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {ability: True})
+    loaded = load_components(folder, CPU, torch.bfloat16, Fit("whole", "cpu"))
+    assert {p.dtype for p in loaded.text_encoder.parameters()} == {dtype}
+    assert {p.dtype for p in loaded.transformer.parameters()} == {torch.bfloat16}
+    prompts = PromptEncoder(loaded)
+    assert prompts.encode(["a red boat"]).dtype == torch.bfloat16
 
 
 def test_the_device_is_the_best_there_is_unless_it_is_named(monkeypatch):
