@@ -1,11 +1,12 @@
 """Unlike pictures at once, over HTTP: this service beside a pipeline behind a lock.
 
-    python bench/mix.py [--seconds 60] [--seed 1] [--only overload]
+    python bench/mix.py [--rounds 3] [--only throughput loads overload]
 
-Three fifths previews, one fifth finals, one fifth edits, three styles. Arrivals are Poisson and do
-not wait for answers. The unit of load is what the baseline gets done when it always has work; both
-servers get the same requests at the same times. Throughput is measured with eight clients that each
-send their next request when they have an answer.
+Three fifths previews, one fifth finals, one fifth edits, three styles; no prompt and no image comes
+twice. Throughput is measured with eight clients that each send their next request when they have an
+answer; what the baseline gets done then is the unit of load. Arrivals are Poisson and do not wait
+for answers. Both servers are up all the time and get the same requests at the same times, one
+server after the other, in each round the other one first.
 
 Last, a short deadline at 1.2 of what the engine gets done: who is refused comes back once, when it
 was told to, and what was promised at admission is held against what came of it.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import random
 import re
@@ -22,56 +24,20 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 from machine import facts
-from server import RESULTS, Server, a_photo, free_port
+from mix_requests import STYLES, Request, Requests
+from server import RESULTS, Server, free_port
 
-LOADS = (0.5, 0.8, 1.2)
-STYLES = ("none", "dark", "anime")
+SECONDS = {0.5: 25.0, 0.8: 80.0, 1.2: 25.0}  # of arrivals in a round, by load
 CLIENTS = 8
 DEADLINE_S = 30.0
-PROMPTS = (
-    "a red house on the beach, sunset",
-    "a blue cat in the city at night",
-    "sebuah balon kuning di pegunungan",
-    "a green car in the desert",
-)
-
-
-@dataclass(frozen=True)
-class Request:
-    kind: str
-    route: str
-    body: dict[str, Any]
-
-
-def a_request(rng: random.Random, photos: Sequence[str], styles: Sequence[str]) -> Request:
-    kind = rng.choices(("preview", "final", "edit"), (0.6, 0.2, 0.2))[0]
-    side = {"preview": (512, 640, 768), "final": (768, 960), "edit": (512, 704)}[kind]
-    width = rng.choice(side)
-    body: dict[str, Any] = {
-        "model": "epithre-iris",
-        "prompt": rng.choice(PROMPTS),
-        "size": f"{width}x{width}",
-        "num_steps": rng.randint(20, 30) if kind == "final" else 4,
-        "seed": rng.randrange(2**32),
-        "lora": rng.choice(styles),
-        "lora_strength": 0.8,
-    }
-    if kind == "edit":
-        body["images"] = rng.sample(photos, rng.randint(1, 3))
-    return Request(kind, "edits" if kind == "edit" else "generations", body)
-
-
-def some_requests(seed: int, count: int, styles: Sequence[str] = STYLES) -> list[Request]:
-    rng = random.Random(seed)  # noqa: S311
-    photos = [a_photo(512, 512, number) for number in range(200)]  # few come twice
-    return [a_request(rng, photos, styles) for _ in range(count)]
+FOUND = tuple[str, int, float]  # kind, status, seconds
 
 
 class Clients:
@@ -83,7 +49,7 @@ class Clients:
         self._client = httpx.AsyncClient(
             base_url=server.url, headers=server.headers, timeout=900, limits=limits
         )
-        self.found: list[tuple[str, int, float]] = []  # kind, status, seconds
+        self.found: list[FOUND] = []
         self.returns: list[tuple[float, int]] = []  # seconds told, status then
 
     async def send(self, request: Request) -> None:
@@ -123,7 +89,7 @@ class Clients:
         return time.perf_counter() - begun
 
 
-def summary(found: list[tuple[str, int, float]]) -> dict[str, Any]:
+def summary(found: Sequence[FOUND]) -> dict[str, Any]:
     result: dict[str, Any] = {"answers": dict(sorted(Counter(s for _, s, _ in found).items()))}
     for kind in ("preview", "final", "edit"):
         times = sorted(seconds for k, status, seconds in found if k == kind and status == 200)
@@ -185,11 +151,13 @@ def closed(server: Server, requests: Sequence[Request], clients: int) -> float:
     return asyncio.run(run())
 
 
-def opened(server: Server, rate: float, seconds: float, seed: int) -> dict[str, Any]:
-    async def run() -> dict[str, Any]:
+def opened(server: Server, requests: Sequence[Request], rate: float, seed: int) -> Clients:
+    """After all have been answered."""
+
+    async def run() -> Clients:
         sender = Clients(server)
-        await sender.open_loop(some_requests(seed, max(8, round(rate * seconds))), rate, seed)
-        return {"seconds": seconds} | summary(sender.found) | told(sender.returns)
+        await sender.open_loop(requests, rate, seed)
+        return sender
 
     return asyncio.run(run())
 
@@ -211,68 +179,108 @@ class Results:
         self._path.write_text(json.dumps(self._values, indent=2) + "\n")
 
 
-def ask_baseline(home: Path, options: argparse.Namespace, result: Results) -> None:
-    with Server(home, "bench.baseline.service:Baseline") as server:
-        requests = some_requests(options.seed, options.pictures)
-        closed(server, requests[:8], 1)
-        if not options.loads_only:
-            result.keep("baseline pictures/s", round(closed(server, requests, CLIENTS), 3))
-        for load in options.loads:
+@contextmanager
+def both(folder: Path) -> Iterator[dict[str, Server]]:
+    """The servers by name, warm."""
+    homes = [folder / name for name in ("baseline", "engine")]
+    for home in homes:
+        home.mkdir(exist_ok=True)
+    with (
+        Server(homes[0], "bench.baseline.service:Baseline") as baseline,
+        Server(homes[1], IRIS_DEADLINE_S="300") as engine,
+    ):
+        servers = {"baseline": baseline, "engine": engine}
+        for server in servers.values():
+            closed(server, Requests(0).draw(8), 1)
+        yield servers
+
+
+def throughput(servers: dict[str, Server], options: argparse.Namespace, result: Results) -> None:
+    drawn = Requests(1)
+    requests = drawn.draw(options.pictures)
+    for name, server in servers.items():
+        result.keep(f"{name} pictures/s", round(closed(server, requests, CLIENTS), 3))
+    engine = servers["engine"]
+    for name, styles in (("no style", ("none",)), ("one style", ("dark",)), ("three", STYLES)):
+        # of the same kinds and sizes each time
+        plain = Requests(2).draw(options.pictures, styles)
+        fresh = [
+            Request(one.kind, one.route, one.body | {"prompt": f"{one.body['prompt']}, {name}"})
+            for one in plain
+        ]
+        result.keep(f"engine pictures/s, {name}", round(closed(engine, fresh, CLIENTS), 3))
+
+
+def loads(servers: dict[str, Server], options: argparse.Namespace, result: Results) -> None:
+    drawn = Requests(3)
+    found: dict[tuple[str, float], list[list[FOUND]]] = {
+        (name, load): [] for name in servers for load in SECONDS
+    }
+    for number in range(options.rounds):
+        for load, seconds in SECONDS.items():
             rate = load * result["baseline pictures/s"]
-            result.keep(f"baseline at {load}", opened(server, rate, options.seconds, 7))
+            requests = drawn.draw(max(8, round(rate * seconds)))
+            for name in sorted(servers, reverse=bool(number % 2)):
+                sender = opened(servers[name], requests, rate, number)
+                found[name, load].append(sender.found)
+                whole = list(itertools.chain.from_iterable(found[name, load]))
+                rounds = len(found[name, load])
+                result.keep(
+                    f"{name} at {load}", {"seconds": seconds, "rounds": rounds} | summary(whole)
+                )
+    for load in SECONDS:
+        pairs = zip(found["baseline", load], found["engine", load], strict=True)
+        result.keep(f"previews' p95 ratio at {load}, by round", [_ratio(*pair) for pair in pairs])
 
 
-def ask_engine(home: Path, options: argparse.Namespace, result: Results) -> None:
-    with Server(home, IRIS_DEADLINE_S="300") as ours:
-        requests = some_requests(options.seed, options.pictures)
-        closed(ours, requests[:8], 1)
-        if not options.loads_only:
-            result.keep("engine pictures/s", round(closed(ours, requests, CLIENTS), 3))
-            for name, styles in (
-                ("no style", ("none",)),
-                ("one style", ("dark",)),
-                ("three", STYLES),
-            ):
-                plain = some_requests(options.seed + 1, options.pictures, styles)
-                result.keep(f"engine pictures/s, {name}", round(closed(ours, plain, CLIENTS), 3))
-        for load in options.loads:
-            rate = load * result["baseline pictures/s"]
-            result.keep(f"engine at {load}", opened(ours, rate, options.seconds, 7))
+def _ratio(baseline: Sequence[FOUND], engine: Sequence[FOUND]) -> float:
+    slow, fast = (float(summary(found)["preview"]["p95_s"]) for found in (baseline, engine))
+    return round(slow / fast, 1)
 
 
-def overload(home: Path, options: argparse.Namespace, result: Results) -> None:
+def overload(folder: Path, options: argparse.Namespace, result: Results) -> None:
+    home = folder / "overload"
+    home.mkdir()
     metrics = f"127.0.0.1:{free_port()}"
     with Server(home, IRIS_DEADLINE_S=str(DEADLINE_S), IRIS_METRICS_BIND=metrics) as ours:
-        closed(ours, some_requests(options.seed, 8), 1)
-        name = f"engine at 1.2 of its own, deadline {DEADLINE_S:g} s"
+        closed(ours, Requests(0).draw(8), 1)
         rate = 1.2 * result["engine pictures/s"]
-        result.keep(name, opened(ours, rate, options.overload_seconds, 7))
+        seconds = options.overload_seconds
+        sender = opened(ours, Requests(4).draw(round(rate * seconds)), rate, 7)
+        result.keep(
+            f"engine at 1.2 of its own, deadline {DEADLINE_S:g} s",
+            {"seconds": seconds} | summary(sender.found) | told(sender.returns),
+        )
         result.keep("time taken / promised", promises(httpx.get(f"http://{metrics}/metrics").text))
 
 
-PARTS = {"baseline": ask_baseline, "engine": ask_engine, "overload": overload}
+PARTS = ("throughput", "loads", "overload")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=60.0, help="of arrivals at each load")
-    parser.add_argument("--overload-seconds", type=float, default=180.0)
-    parser.add_argument("--pictures", type=int, default=60, help="for throughput")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3, help="of all loads")
+    parser.add_argument("--overload-seconds", type=float, default=150.0)
+    parser.add_argument("--pictures", type=int, default=48, help="for throughput")
     parser.add_argument("--out", type=Path, default=RESULTS / "mix.json")
-    parser.add_argument("--loads", type=float, nargs="*", default=LOADS)
     parser.add_argument(
         "--only", choices=PARTS, nargs="+", help="the rest stays as the file has it"
     )
-    parser.add_argument("--loads-only", action="store_true", help="throughput, too, is the file's")
     options = parser.parse_args()
     measured: dict[str, Any] = {"machine": facts()}
-    if options.only or options.loads_only:
+    if options.only:
         measured = json.loads(options.out.read_text()) | measured
     result = Results(options.out, measured)
+    parts = options.only or PARTS
     with tempfile.TemporaryDirectory() as folder:
-        for part in options.only or PARTS:
-            PARTS[part](Path(folder), options, result)
+        if "throughput" in parts or "loads" in parts:
+            with both(Path(folder)) as servers:
+                if "throughput" in parts:
+                    throughput(servers, options, result)
+                if "loads" in parts:
+                    loads(servers, options, result)
+        if "overload" in parts:
+            overload(Path(folder), options, result)
 
 
 if __name__ == "__main__":
