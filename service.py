@@ -89,8 +89,9 @@ _NUM_ENGINES = settings.engines or num_devices(settings.device)
 _GRACE_S = 25.0  # for what has begun when we are told to end; BentoML kills after 30
 _LAST_WORDS_S = 2.0  # for the answers of an engine whose device hangs, before its process ends
 _COLLECT_POLL_S = 0.25  # how soon a front that died is noticed
-# Longer than a body and a picture may take: BentoML would answer in another shape than ours.
-_TRAFFIC_TIMEOUT_S = int(settings.body_timeout_s + settings.deadline_s) + 60
+# Longer than a body, a wait for the same Idempotency-Key and a picture may take: BentoML would
+# answer in another shape than ours.
+_TRAFFIC_TIMEOUT_S = int(settings.body_timeout_s + 2 * settings.deadline_s) + 60
 
 
 class IrisEngine:
@@ -131,7 +132,12 @@ class IrisEngine:
         use_one_heap(device)
         dtype = choose_dtype(settings.dtype, device)
         check_memory(
-            registry.base.name, model_size(models.base_path), settings.fit, device, dtype.itemsize
+            registry.base.name,
+            model_size(models.base_path),
+            settings.fit,
+            device,
+            dtype.itemsize,
+            engines=_NUM_ENGINES,
         )
         components = load_components(
             models.base_path, device, dtype, settings.fit, is_strict=settings.strict == "on"

@@ -10,12 +10,12 @@ import asyncio
 import dataclasses
 import hashlib
 import hmac
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
 from iris.accounts.accounts import (
@@ -34,6 +34,7 @@ from iris.accounts.refund import refund
 from iris.accounts.usage import Period, parse_group_by, sum_usage
 from iris.accounts.verify import verify
 from iris.api.body import read_body
+from iris.api.export import csv_response
 from iris.api.idempotency import HEADER
 from iris.api.json_body import short_name
 from iris.api.query import read_query
@@ -217,7 +218,7 @@ async def _usage(request: Request, database: Database) -> Any:
     group_by = parse_group_by(query.get("group_by"), is_csv=is_csv)
     account = await asyncio.to_thread(show_account, database, request.path_params["account"])
     if is_csv:
-        return _csv(usage_csv(database, account.id, is_test=is_test, period=period))
+        return await csv_response(usage_csv(database, account.id, is_test=is_test, period=period))
     return _list(
         await asyncio.to_thread(
             sum_usage, database, account.id, is_test=is_test, period=period, group_by=group_by
@@ -259,7 +260,7 @@ async def _export(request: Request, database: Database) -> Any:
     account = read_query(request.scope, ("account",)).get("account")
     if account is not None:
         account = (await asyncio.to_thread(show_account, database, account)).id
-    return _csv(journal_csv(database, account))
+    return await csv_response(journal_csv(database, account))
 
 
 async def _refund(request: Request, database: Database) -> Any:
@@ -279,10 +280,6 @@ def _shown(record: KeyRecord) -> dict[str, object]:
 
 def _changes(body: LimitChanges) -> dict[str, int | None]:
     return {name: getattr(body, name) for name in LimitChanges.model_fields}
-
-
-def _csv(lines: Iterator[str]) -> Response:
-    return StreamingResponse(lines, media_type="text/csv")
 
 
 def _choice(given: str | None, name: str, allowed: tuple[str, ...]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
@@ -16,6 +17,7 @@ from iris.api.room import Share
 from iris.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
 
 MAX_BODY_BYTES = 52_428_800  # 50 MB
+MAX_TYPE_CHARACTERS = 1_000  # of a Content-Type; its parser takes long for long ones
 INLINE_BYTES = 65_536  # parsed on the event loop; anything bigger in a thread
 
 MediaType = Literal["application/json", "multipart/form-data"]
@@ -39,10 +41,12 @@ async def read_body(
     accepts: tuple[MediaType, ...],
     timeout_s: float,
     share: Share | None = None,
+    threads: Executor | None = None,
 ) -> Body:
     """Check the headers, read and parse.
 
-    share: takes what is read; None: nobody counts it.
+    share: takes what is read; None: nobody counts it. threads: parse what is not small; None: those
+    of the event loop.
 
     Raises:
         RateLimited, BackendBusy: there is no room for it.
@@ -58,7 +62,8 @@ async def read_body(
     parse = partial(parse_form, boundary=boundary) if is_form else parse_json
     if len(data) <= INLINE_BYTES:
         return Body(is_form, parse(data))
-    return Body(is_form, await asyncio.to_thread(parse, data))
+    loop = asyncio.get_running_loop()
+    return Body(is_form, await loop.run_in_executor(threads, parse, data))
 
 
 def _media_type(request: Request, accepts: tuple[MediaType, ...]) -> tuple[MediaType, bytes]:
@@ -66,6 +71,10 @@ def _media_type(request: Request, accepts: tuple[MediaType, ...]) -> tuple[Media
     given = request.headers.getlist("content-type")
     if len(given) != 1:
         raise UnsupportedMediaType(f"Send exactly one Content-Type header: {wanted}.")
+    if len(given[0]) > MAX_TYPE_CHARACTERS:
+        raise UnsupportedMediaType(
+            f"The Content-Type is over {MAX_TYPE_CHARACTERS} characters; send {wanted}."
+        )
     kind, options = parse_options_header(given[0])
     media_type = next((known for known in accepts if known.encode() == kind), None)
     if media_type is None:

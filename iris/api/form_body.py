@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 MAX_PARTS = 64
+MAX_PADDING_BYTES = 64  # of spaces and tabs that may follow a boundary on its line
+MAX_PARAMETERS = 64  # of a part's Content-Disposition
 FILE_FIELDS = ("image", "image[]")
 MASK_FIELD = "mask"
 
@@ -68,6 +70,7 @@ def parse_form(data: bytes, boundary: bytes) -> dict[str, object]:
 
 
 def _split(data: bytes, boundary: bytes) -> list[_Part]:
+    _check_boundaries(data, b"\r\n--" + boundary)
     collector = _Collector()
     try:
         parser = MultipartParser(boundary, collector.callbacks())
@@ -77,6 +80,33 @@ def _split(data: bytes, boundary: bytes) -> list[_Part]:
     if not collector.ended:
         raise InvalidRequest("The multipart body ends before its closing boundary.")
     return collector.parts
+
+
+def _check_boundaries(data: bytes, line: bytes) -> None:
+    """Refuse what the parser would step through byte by byte, in Python; this runs in C.
+
+    line: what each boundary but the first begins with.
+
+    Raises:
+        InvalidRequest: more boundaries than there may be parts, or one that is padded at length.
+    """
+    count, at = 0, data.find(line)
+    while at >= 0:
+        count += 1
+        if count > MAX_PARTS + 1:  # one more ends the form
+            raise _too_many_parts()
+        after = at + len(line)
+        padding = data[after : after + MAX_PADDING_BYTES + 1]
+        if len(padding) > MAX_PADDING_BYTES and not padding.strip(b" \t"):
+            raise InvalidRequest(
+                f"A boundary of the form is followed by over {MAX_PADDING_BYTES} spaces; leave "
+                "them out."
+            )
+        at = data.find(line, after)
+
+
+def _too_many_parts() -> InvalidRequest:
+    return InvalidRequest(f"The form has more than {MAX_PARTS} parts; send fewer.")
 
 
 class _Collector:
@@ -101,7 +131,7 @@ class _Collector:
 
     def _part_begin(self) -> None:
         if len(self.parts) == MAX_PARTS:
-            raise InvalidRequest(f"The form has more than {MAX_PARTS} parts.")
+            raise _too_many_parts()
         self.parts.append(_Part())
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
@@ -119,7 +149,13 @@ class _Collector:
 
     def _headers_finished(self) -> None:
         part = self.parts[-1]
-        kind, options = parse_options_header(part.headers.get(b"content-disposition"))
+        disposition = part.headers.get(b"content-disposition", b"")
+        if disposition.count(b";") > MAX_PARAMETERS:  # each takes longer than the one before
+            raise InvalidRequest(
+                f"A `Content-Disposition` of the form has more than {MAX_PARAMETERS} semicolons; "
+                "send a shorter filename."
+            )
+        kind, options = parse_options_header(disposition)
         if kind != b"form-data" or b"name" not in options:
             raise InvalidRequest(
                 "Every part of the form needs a `Content-Disposition: form-data` with a name."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from iris.api.body import Body, MediaType, read_body
 from iris.api.charge import Charge, PaidReply
 from iris.api.dispatch import DispatcherSource
 from iris.api.idempotency import claim_or_replay, fingerprint, read_token, replay
+from iris.api.in_flight import InFlight
 from iris.api.record import RequestRecord, record_of
 from iris.api.reply import render_reply
 from iris.api.resource import Reply
@@ -34,6 +36,7 @@ from iris.translation import load_translator, translated
 T = TypeVar("T")
 
 _REPLY_S, _REPLY_SHARE = 1.0, 0.05
+_PARSERS = 2  # bodies parsed at once, in threads of their own: a reply never waits for a body
 
 LedgerSource = Callable[[], Ledger | None]  # None = not opened yet
 
@@ -85,6 +88,8 @@ class Images:
         self._dispatcher_source = dispatcher_source
         self._translator = load_translator(settings.translator)
         self._room = Room()
+        self._in_flight = InFlight()
+        self._parsers = ThreadPoolExecutor(_PARSERS, thread_name_prefix="iris-bodies")
 
     async def generate(self, request: Request) -> Reply:
         return await self._serve(request, GENERATIONS)
@@ -107,6 +112,7 @@ class Images:
                     accepts=wire.accepts,
                     timeout_s=self._settings.body_timeout_s,
                     share=share,
+                    threads=self._parsers,
                 )
             # 3. What is asked for.
             with record.stage("validate"):
@@ -148,7 +154,7 @@ class Images:
             async with asyncio.timeout(self._settings.deadline_s) as limit:
                 # 4. The source images, before anything is promised to anybody.
                 with record.stage("decode"):
-                    size_px, images, mask = await self._prepare(asked.fields)
+                    size_px, images, mask = await self._prepare(asked, ledger)
                 fields = asked.fields = asked.fields.without_sources()
                 asked.share.give_back()
                 translated = await self._translate(fields.prompt)
@@ -202,10 +208,12 @@ class Images:
             return prompt
         return await asyncio.to_thread(translated, self._translator, prompt)
 
-    async def _prepare(self, fields: ImageFields) -> Sources:
+    async def _prepare(self, asked: _Asked, ledger: Ledger) -> Sources:
         """The size of the picture, the source images and the mask."""
+        fields = asked.fields
         if isinstance(fields, EditBody):
-            return await decode_sources(fields, self._decoder)
+            async with self._in_flight.place(asked.key_id, ledger.database):
+                return await decode_sources(fields, self._decoder, asked.key_id)
         return Sources(fields.size_px or GenerateBody.default_size_px, (), None)
 
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 import h11
-from starlette.types import Scope
+from starlette.types import Message, Receive, Scope
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from iris.api.errors import answer_for, envelope
@@ -44,6 +44,7 @@ class BoundedH11Protocol(H11Protocol):
     _is_broken = False
     _line: Line | None = None  # while the end of a reply is kept back
     _is_next_due = False
+    _is_malformed = False  # the body of the request under way; nothing after it can be read
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -53,7 +54,19 @@ class BoundedH11Protocol(H11Protocol):
     async def _app_that_can_ask(self, scope: Any, receive: Any, send: Any) -> None:
         scope[_HANDED_OVER] = partial(self._hand_over, self.cycle)
         scope[_KEEP_BACK] = partial(self._keep_back, self.cycle)
-        await self._plain_app(scope, receive, send)
+        await self._plain_app(scope, partial(self._receive, self.cycle, receive), send)
+
+    async def _receive(self, cycle: Any, receive: Receive) -> Message:
+        """
+        Raises:
+            InvalidRequest: the body is malformed, and no answer is under way.
+        """
+        message = None if self._is_malformed else await receive()
+        if message is not None and not self._is_malformed:
+            return message
+        if cycle.response_started:
+            return {"type": "http.disconnect"}
+        raise InvalidRequest("The body is not valid HTTP/1.1: a chunk of it is malformed.")
 
     @contextmanager
     def _keep_back(self, cycle: Any) -> Iterator[Line | None]:
@@ -121,7 +134,8 @@ class BoundedH11Protocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         if self._header_timer is None and self._is_between_requests():
             self._await_headers()  # a kept-alive connection starts its next request
-        super().data_received(data)
+        if not self._is_malformed:
+            super().data_received(data)
         if not self._is_between_requests():
             self._headers_are_here()
 
@@ -130,8 +144,16 @@ class BoundedH11Protocol(H11Protocol):
         return False
 
     def send_400_response(self, msg: str) -> None:
-        """Answer bytes that are no HTTP request, or headers over 64 KiB."""
-        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+        """Answer bytes that are no HTTP request, or headers over 64 KiB.
+
+        A request whose body turns out to be none has its answer from the app, as any other.
+        """
+        if self.conn.our_state is h11.SEND_RESPONSE:
+            cycle: Any = self.cycle
+            self._is_malformed = True
+            cycle.message_event.set()  # it may be waiting for more of it
+            return
+        if self.conn.our_state is not h11.IDLE:
             self.transport.close()  # an answer is already under way
             return
         error = InvalidRequest(

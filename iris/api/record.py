@@ -15,6 +15,7 @@ from iris.api.errors import new_request_id
 from iris.jobs import Usage
 
 UNMATCHED = "unmatched"
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Open(Protocol):
@@ -30,7 +31,7 @@ class RequestRecord:
     The middleware makes it and finishes it; the stage that learns a fact sets it.
     """
 
-    method: str
+    method: str  # one of METHODS, or `other`: people put keys there, too
     request_id: str = field(default_factory=new_request_id)
     started_s: float = field(default_factory=time.perf_counter)
     route: str = UNMATCHED  # the template, never the raw path; set by the resource
@@ -51,6 +52,10 @@ class RequestRecord:
     status: int | None = None  # set when the answer starts; None = nobody was there to read it
     code: str | None = None  # of the error, if it was one
     stages_s: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            self.method = "other"
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

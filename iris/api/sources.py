@@ -19,24 +19,25 @@ _REFERENCE = Within(16_384, EditBody.max_side_px**2, GRID_PX)
 class Decoder(Protocol):
     """Makes pixels of untrusted bytes. Started and stopped with the app.
 
-    which: an image's 1-based number in its request, None = the only one.
+    which: an image's 1-based number in its request, None = the only one. owner: whose image it is;
+    owners take turns.
     """
 
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...
 
-    async def decode(self, data: bytes, *, which: int | None, fit: Fit) -> Pixels:
+    async def decode(self, data: bytes, *, which: int | None, fit: Fit, owner: str) -> Pixels:
         """Raises InvalidImage."""
         ...
 
     async def size(
-        self, data: bytes, *, which: int | None, fit: Fit | None = None
+        self, data: bytes, *, which: int | None, fit: Fit | None = None, owner: str
     ) -> tuple[int, int]:
         """Width and height of the upright image as `fit` would make it. Raises InvalidImage."""
         ...
 
-    async def holes(self, data: bytes, *, fit: Fit) -> bytes:
+    async def holes(self, data: bytes, *, fit: Fit, owner: str) -> bytes:
         """Where a mask is transparent, a byte a pixel: 255 there, 0 elsewhere. InvalidImage."""
         ...
 
@@ -49,7 +50,7 @@ class Sources(NamedTuple):
     mask: bytes | None  # as EditJob has it
 
 
-async def decode_sources(fields: EditBody, decoder: Decoder) -> Sources:
+async def decode_sources(fields: EditBody, decoder: Decoder, owner: str) -> Sources:
     """The size of the picture, the images of the job and its mask.
 
     A single `image` gets exactly the picture's size, and so does the first of several where a mask
@@ -63,7 +64,9 @@ async def decode_sources(fields: EditBody, decoder: Decoder) -> Sources:
     size_px = fields.size_px
     if size_px is None:
         try:
-            size_px = await decoder.size(files[0], which=_number(fields, 0), fit=_PICTURE)
+            size_px = await decoder.size(
+                files[0], which=_number(fields, 0), fit=_PICTURE, owner=owner
+            )
         except InvalidImage as error:
             raise _placed(error, fields, 0) from None
     exact = Exact(*size_px)
@@ -74,6 +77,7 @@ async def decode_sources(fields: EditBody, decoder: Decoder) -> Sources:
                 data,
                 which=_number(fields, index),
                 fit=exact if index == 0 and is_first_exact else _REFERENCE,
+                owner=owner,
             )
             for index, data in enumerate(files)
         ),
@@ -86,22 +90,22 @@ async def decode_sources(fields: EditBody, decoder: Decoder) -> Sources:
         if isinstance(result, BaseException):
             raise result
         images.append(result)
-    holes = None if mask is None else await _holes(mask, files[0], exact, decoder)
+    holes = None if mask is None else await _holes(mask, files[0], exact, decoder, owner)
     return Sources(size_px, tuple(images), holes)
 
 
-async def _holes(mask: bytes, image: bytes, fit: Exact, decoder: Decoder) -> bytes:
+async def _holes(mask: bytes, image: bytes, fit: Exact, decoder: Decoder, owner: str) -> bytes:
     """The mask at the picture's size.
 
     Raises:
         InvalidImage: it is no such PNG, or not of the image's size.
     """
     try:
-        own = await decoder.size(mask, which=None)
-        holes = await decoder.holes(mask, fit=fit)
+        own = await decoder.size(mask, which=None, owner=owner)
+        holes = await decoder.holes(mask, fit=fit, owner=owner)
     except InvalidImage as error:
         raise _of_mask(error) from None
-    wanted = await decoder.size(image, which=None)
+    wanted = await decoder.size(image, which=None, owner=owner)
     if own != wanted:
         raise InvalidImage(
             f"mask is {own[0]}x{own[1]} px and the image is {wanted[0]}x{wanted[1]}; both must "

@@ -6,13 +6,14 @@ import asyncio
 import dataclasses
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from iris.accounts.away import AWAY
 from iris.accounts.export import usage_csv
 from iris.accounts.ledger import Ledger
 from iris.accounts.usage import Period, parse_group_by, sum_usage
 from iris.api.auth import KeyRing, authenticate
+from iris.api.export import csv_response
 from iris.api.images import LedgerSource
 from iris.api.query import read_query
 from iris.api.record import record_of
@@ -39,15 +40,13 @@ class Usage:
             raise InvalidRequest("`format` must be `json` or `csv`.", param="format")
         group_by = parse_group_by(query.get("group_by"), is_csv=format == "csv")
         database = self._ledger().database
-        if format == "csv":
-            lines = usage_csv(database, key.account_id, is_test=key.is_test, period=period)
-            name = f"usage-{period.first}-{period.last}.csv"
-            return StreamingResponse(
-                lines,
-                media_type="text/csv",
-                headers={"content-disposition": f'attachment; filename="{name}"'},
-            )
         try:
+            if format == "csv":
+                name = f"usage-{period.first}-{period.last}.csv"
+                return await csv_response(
+                    usage_csv(database, key.account_id, is_test=key.is_test, period=period),
+                    {"content-disposition": f'attachment; filename="{name}"'},
+                )
             sums = await asyncio.to_thread(
                 sum_usage,
                 database,

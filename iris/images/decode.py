@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from typing import Final
 
 from iris.config import Settings
@@ -29,7 +30,8 @@ class Decoder:
 
     `start` before the first image, `stop` after the last; both on the event loop that decodes.
     A queued image waits for a free process without a limit of its own: whoever awaits it has a
-    deadline, and may cancel at any point.
+    deadline, and may cancel at any point. Owners take turns, so nobody's image waits behind all of
+    somebody else's.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -37,7 +39,7 @@ class Decoder:
         self._limits = Limits(settings.decode_memory_mb, settings.decode_timeout_s)
         # One token a process: a child that is free, or None where starting it failed. The others
         # are with the calls that hold them, or with a task of `_tasks` that replaces them.
-        self._free: asyncio.Queue[Child | None] = asyncio.Queue()
+        self._free = _Turns()
         self._children: set[Child] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = False
@@ -57,8 +59,6 @@ class Decoder:
         if self._started:
             raise RuntimeError("the decoder is already started")
         self._started = self._running = True
-        while not self._free.empty():
-            self._free.get_nowait()
         for _ in range(self._count):
             self._replace(None)
         await asyncio.gather(*self._tasks)
@@ -74,58 +74,67 @@ class Decoder:
         if not self._started:
             return
         self._running = False
+        self._free.send_away()
         for child in self._children:
             child.kill()
         for _ in range(self._count):  # those with a call come back as soon as it notices
-            free = await self._free.get()
+            free = await self._free.take("")
             if free is not None:
                 await free.end()
         self._children.clear()
-        self._free.put_nowait(None)  # wakes whoever still waits for a process
         self._started = False
 
-    async def decode(self, data: bytes, *, which: int | None, fit: Fit) -> Pixels:
+    async def decode(self, data: bytes, *, which: int | None, fit: Fit, owner: str = "") -> Pixels:
         """Decode one file into 8-bit sRGB of the size `fit` asks for.
 
         which: the image's 1-based number in its request, for messages; None = the only one.
+        owner: whose image it is, for whose turn it is.
 
         Raises:
             InvalidImage: the file cannot be used; the message names the image and says why.
             BackendUnavailable: the decoder is not started, stopping, or cannot start a process.
         """
         most_bytes = 3 * most_pixels(fit)
-        width, height, rgb = await self._ask("pixels", data, which, fit, most_bytes)
+        width, height, rgb = await self._ask("pixels", data, which, fit, most_bytes, owner)
         return Pixels(width, height, rgb)
 
-    async def holes(self, data: bytes, *, fit: Fit) -> bytes:
+    async def holes(self, data: bytes, *, fit: Fit, owner: str = "") -> bytes:
         """Where a mask is transparent: one byte a pixel, row-major, 255 there and 0 elsewhere.
+
+        owner: as in `decode`.
 
         Raises:
             InvalidImage: it is no PNG with a transparent pixel, or cannot be used like any image.
             BackendUnavailable: as `decode`.
         """
-        _, _, rgb = await self._ask("holes", data, None, fit, 3 * most_pixels(fit))
+        _, _, rgb = await self._ask("holes", data, None, fit, 3 * most_pixels(fit), owner)
         return rgb[::3]
 
     async def size(
-        self, data: bytes, *, which: int | None, fit: Fit | None = None
+        self, data: bytes, *, which: int | None, fit: Fit | None = None, owner: str = ""
     ) -> tuple[int, int]:
         """Return width and height of one file, upright, as `fit` would make it; decodes nothing.
 
-        Raises: as `decode`.
+        which, owner and Raises: as `decode`.
         """
-        width, height, _ = await self._ask("size", data, which, fit, 0)
+        width, height, _ = await self._ask("size", data, which, fit, 0, owner)
         return width, height
 
     async def _ask(
-        self, want: str, data: bytes, which: int | None, fit: Fit | None, most_bytes: int
+        self,
+        want: str,
+        data: bytes,
+        which: int | None,
+        fit: Fit | None,
+        most_bytes: int,
+        owner: str,
     ) -> tuple[int, int, bytes]:
         try:
             check_file(data)
         except Unusable as error:
             raise error.named(which) from None
         job: wire.Head = {"want": want, "fit": wire.fit_to_json(fit)}
-        head, blob = await self._run(job, data, which, most_bytes)
+        head, blob = await self._run(job, data, which, most_bytes, owner)
         match head:
             case {"reason": str(reason)}:
                 raise invalid_image(reason, which=which)
@@ -135,12 +144,12 @@ class Decoder:
         raise BackendUnavailable("The image decoder gave no sensible answer. Try again.")
 
     async def _run(
-        self, job: wire.Head, data: bytes, which: int | None, most_bytes: int
+        self, job: wire.Head, data: bytes, which: int | None, most_bytes: int, owner: str
     ) -> tuple[wire.Head, bytes]:
         """Have one process do the job; another one where the first died of something else."""
         deaths = 0
         for _ in range(self._count + _MAX_DEATHS):
-            child = await self._take()
+            child = await self._take(owner)
             try:
                 head, blob = await child.ask(
                     job, data, timeout_s=self._limits.timeout_s, max_blob_bytes=most_bytes
@@ -165,15 +174,15 @@ class Decoder:
                 if head.get("retire"):
                     self._replace(child)
                 else:
-                    self._free.put_nowait(child)
+                    self._free.give(child)
                 return head, blob
         raise _restarting()
 
-    async def _take(self) -> Child:
+    async def _take(self, owner: str) -> Child:
         while self._running:
-            child = await self._free.get()
+            child = await self._free.take(owner)
             if not self._running:
-                self._free.put_nowait(child)
+                self._free.give(child)
                 break
             if child is None:
                 self._replace(None)
@@ -181,7 +190,7 @@ class Decoder:
             if child.alive:
                 return child
             self._replace(child)
-        raise BackendUnavailable("Images are not decoded now: the service is starting or stopping.")
+        raise _away()
 
     def _replace(self, child: Child | None) -> None:
         """Put a fresh process in the place of `child`, behind the caller's back."""
@@ -203,7 +212,7 @@ class Decoder:
         except (ChildDied, OSError) as error:
             _log.error("a decode process did not start: %s", type(error).__name__)
         finally:
-            self._free.put_nowait(fresh)
+            self._free.give(fresh)
 
     def _fatal(self, which: int | None) -> InvalidImage:
         _log.warning("an image ended two decode processes")
@@ -211,6 +220,59 @@ class Decoder:
             "cannot be decoded: the decoder ended over it. Save it again and send that.",
             which=which,
         )
+
+
+class _Turns:
+    """Processes that are free, and who waits for one: an owner after the other, not an image.
+
+    Whoever waits gets one before anybody else gets a second one.
+    """
+
+    def __init__(self) -> None:
+        self._free: deque[Child | None] = deque()
+        self._waiting: dict[str, deque[asyncio.Future[Child | None]]] = {}  # in turn
+        self._had: set[str] = set()  # who had one in this round
+
+    async def take(self, owner: str) -> Child | None:
+        """The next one that is this owner's; whoever takes it gives it back, or another for it."""
+        turn: asyncio.Future[Child | None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(owner, deque()).append(turn)
+        self._hand_out()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled() and turn.exception() is None:
+                self.give(turn.result())
+            raise
+
+    def give(self, child: Child | None) -> None:
+        self._free.append(child)
+        self._hand_out()
+
+    def send_away(self) -> None:
+        """Tell everybody who waits that there is nothing to wait for."""
+        for turn in (turn for turns in self._waiting.values() for turn in turns):
+            if not turn.done():
+                turn.set_exception(_away())
+        self._waiting.clear()
+
+    def _hand_out(self) -> None:
+        while self._free and self._waiting:
+            owner = next((o for o in self._waiting if o not in self._had), None)
+            if owner is None:
+                self._had.clear()
+                owner = next(iter(self._waiting))
+            turns = self._waiting.pop(owner)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[owner] = turns  # the last in turn now
+            if not turn.done():  # else nobody waits for it any more
+                self._had.add(owner)
+                turn.set_result(self._free.popleft())
+
+
+def _away() -> BackendUnavailable:
+    return BackendUnavailable("Images are not decoded now: the service is starting or stopping.")
 
 
 def _restarting() -> BackendUnavailable:

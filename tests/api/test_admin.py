@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from iris.accounts.db import Database
 from iris.accounts.keys import KeyRing, create_key
@@ -251,3 +252,15 @@ def test_an_address_that_is_taken_stops_the_start(loop: Loop, tmp_path: Path) ->
         bind = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ConfigError, match="IRIS_ADMIN_BIND"):
             Office(tmp_path, loop, admin_token=TOKEN, admin_bind=bind)
+
+
+def test_an_export_that_cannot_be_read_is_told_so_before_it_begins(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise OperationalError("SELECT", {}, Exception("away"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "read", away)
+        assert_envelope(office("GET", "/ledger/export"), 503, "backend_unavailable")
+    assert office("GET", "/ledger/export").status_code == 200

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from iris.api.form_body import MAX_PARTS, parse_form
+from iris.api.form_body import MAX_PADDING_BYTES, MAX_PARTS, parse_form
 from iris.errors import InvalidRequest
 from tests.api.fakes import FakeDispatcher, Front, assert_envelope, assert_refused, picture_bytes
 
@@ -203,6 +203,45 @@ BROKEN = {
 @pytest.mark.parametrize("body", BROKEN.values(), ids=BROKEN.keys())
 def test_a_broken_form_is_a_400(front: Front, dispatcher: FakeDispatcher, body: bytes) -> None:
     assert_refused(front, dispatcher, post_raw(front, body), 400, "invalid_request")
+
+
+BEGUN = b"--b0undary\r\n" + disposition("image").encode() + b"\r\n\r\n"
+SLOW = {
+    "spaces after a boundary": BEGUN + b"x\r\n--b0undary" + b" " * 100_000,
+    "spaces and tabs": BEGUN + b"x\r\n--b0undary" + b" \t" * 40 + b"\r\n" + IMAGE_PART[1],
+    "boundaries that go on": BEGUN + b"\r\n--b0undaryx" * 1_000,
+    "boundaries that end a line": BEGUN + b"\r\n--b0undary\r" * 1_000,
+    "boundaries that nearly end the form": BEGUN + b"\r\n--b0undary-" * 1_000,
+}
+
+
+@pytest.mark.parametrize("body", SLOW.values(), ids=SLOW.keys())
+def test_what_the_parser_would_take_byte_by_byte_is_refused_before_it_sees_it(
+    body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iris.api.form_body.MultipartParser", None)
+    with pytest.raises(InvalidRequest):
+        parse_form(body, b"b0undary")
+
+
+def test_a_header_of_endless_parameters_is_refused_before_it_is_parsed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("iris.api.form_body.parse_options_header", None)
+    with pytest.raises(InvalidRequest, match="semicolons"):
+        parse_form(form((disposition("image") + ";a" * 1_000, b"x")), b"b0undary")
+
+
+def test_as_many_parts_as_there_may_be_and_a_little_padding_are_read() -> None:
+    parts = [(disposition(f"p{i}"), b"1") for i in range(MAX_PARTS)]
+    for start in (b"", b"\r\n"):
+        body = start + form(*parts)
+        assert len(parse_form(body, b"b0undary")) == MAX_PARTS
+    padded = form(*parts).replace(b"1\r\n--b0undary\r", b"1\r\n--b0undary \t\r")
+    assert len(parse_form(padded, b"b0undary")) == MAX_PARTS
+    most = b" " * MAX_PADDING_BYTES
+    padded = form(*parts).replace(b"1\r\n--b0undary\r", b"1\r\n--b0undary" + most + b"\r")
+    assert len(parse_form(padded, b"b0undary")) == MAX_PARTS
 
 
 def test_a_form_without_a_boundary_is_a_400(front: Front, dispatcher: FakeDispatcher) -> None:

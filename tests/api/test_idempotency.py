@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -132,6 +135,23 @@ def test_whoever_waits_makes_the_picture_when_the_first_one_fails(open_shop: Ope
     assert replies[0].status_code == 504
     assert second.status_code == 200
     assert shop.spent_idr() == 750
+
+
+def test_bentoml_waits_as_long_as_a_body_a_wait_and_a_picture_together_may_take() -> None:
+    """Its own answer to a time that is up has neither our envelope nor an id."""
+    source = (Path(__file__).parents[2] / "service.py").read_text()
+    (given,) = (
+        statement.value
+        for statement in ast.parse(source).body
+        if isinstance(statement, ast.Assign)
+        and ast.unparse(statement.targets[0]) == "_TRAFFIC_TIMEOUT_S"
+    )
+    for body_s, deadline_s in ((60.0, 300.0), (1.0, 3_600.0)):
+        settings = SimpleNamespace(body_timeout_s=body_s, deadline_s=deadline_s)
+        timeout_s = eval(  # noqa: S307 - our own source
+            ast.unparse(given), {"settings": settings, "int": int}
+        )
+        assert timeout_s >= body_s + 2 * deadline_s + 30  # the database has its times as well
 
 
 def test_a_reply_outlives_the_process_that_gave_it(open_shop: OpenShop) -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import socket
+import threading
 import time
 import tracemalloc
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from iris.api.body import INLINE_BYTES
+from iris.api.json_body import parse_json
 from iris.api.room import Room
 from iris.catalog import Catalog, Offer, Style
 from iris.errors import (
@@ -276,6 +278,22 @@ def test_a_request_keeps_the_version_of_its_style_that_it_read_first(
     (job,) = dispatcher.jobs
     assert (job.lora_strength, job.prompt) == (0.3, "old, make it night")
     assert offer.catalog.styles[0].version == "2"
+
+
+def test_a_body_is_parsed_in_threads_that_no_reply_waits_for(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def parse(data: bytes) -> dict[str, object]:
+        seen.append(threading.current_thread().name)
+        return parse_json(data)
+
+    monkeypatch.setattr("iris.api.body.parse_json", parse)
+    body = json.dumps(generation()).encode().ljust(INLINE_BYTES + 1)
+    response = front.post(GENERATIONS, content=body, headers={"content-type": "application/json"})
+    assert response.status_code == 200
+    assert [name.startswith("iris-bodies") for name in seen] == [True]
 
 
 def test_one_key_cannot_fill_the_room_of_all(

@@ -84,6 +84,15 @@ def test_a_line_names_the_route_and_never_the_path(
     assert "secret" not in json.dumps(line)
 
 
+def test_a_method_of_the_clients_own_is_not_written_down(
+    front: Front, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="iris"):
+        for method in (LIVE_KEY, "BREW", "PATCH"):
+            front.request(method, "/v1/models")
+    assert [line["method"] for line in lines(caplog)] == ["other", "other", "PATCH"]
+
+
 @pytest.mark.parametrize("path", ["/livez", "/healthz", "/readyz"])
 def test_health_checks_are_logged_for_debugging_only(
     front: Front, caplog: pytest.LogCaptureFixture, path: str

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import queue
 import socket
 import threading
@@ -12,6 +13,7 @@ import pytest
 import uvicorn
 
 from iris.api.protocol import BoundedH11Protocol, was_handed_over
+from tests.api.fakes import LIVE_KEY, wait_for_line
 
 HEADER_TIMEOUT_S = 1.0
 
@@ -142,6 +144,37 @@ def test_a_broken_body_after_the_request_began_ends_the_connection(port):
     with connect(port) as sock:
         sock.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n")
         assert b"200 OK" not in read_all(sock)
+
+
+@pytest.mark.parametrize(
+    ("key", "status", "code"),
+    [("", 401, "authentication_error"), (LIVE_KEY, 400, "invalid_request")],
+)
+@pytest.mark.parametrize("wait_s", [0.0, 0.3], ids=["at once", "while the body is read"])
+def test_a_broken_body_has_one_answer_and_one_line_of_the_log(
+    server, caplog, key, status, code, wait_s
+):
+    request = (
+        "POST /v1/images/edits HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n"
+        f"content-type: application/json\r\nauthorization: Bearer {key}\r\n\r\n"
+    )
+    with caplog.at_level(logging.INFO), connect(server[1]) as sock:
+        begun, rest = request.encode(), b"zz\r\n" + b"x" * 1_000
+        with contextlib.suppress(ConnectionError):  # answered already where there is no key
+            if wait_s:
+                sock.sendall(begun + b"1\r\n{\r\n")
+                time.sleep(wait_s)
+                begun = b""
+            sock.sendall(begun + rest)
+        answer = read_all(sock)
+        wait_for_line(caplog, code)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert answer.count(b"HTTP/1.1 4") == 1
+    assert json.loads(body)["error"]["code"] == code
+    lines = [record.fields for record in caplog.records if record.getMessage() == "request"]
+    assert [(line["status"], line["route"]) for line in lines] == [(status, "/v1/images/edits")]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 LARGE = b"x" * (16 << 20)  # more than the system takes for a client that does not read

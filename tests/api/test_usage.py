@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -170,3 +171,23 @@ def test_sums_that_cannot_be_read_are_told_so(
     monkeypatch.setattr("iris.api.usage.sum_usage", away)
     reply = market.front.get("/v1/usage", key=market.secrets["one web"])
     assert_envelope(reply, 503, "backend_unavailable")
+
+
+def test_a_table_that_cannot_be_read_is_told_so_before_it_begins(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> Iterator[str]:
+        yield "time,picture\r\n"
+        raise OperationalError("SELECT", {}, Exception("away"))
+
+    monkeypatch.setattr("iris.api.usage.usage_csv", away)
+    reply = market.front.get("/v1/usage?format=csv", key=market.secrets["one web"])
+    assert_envelope(reply, 503, "backend_unavailable")
+
+
+def test_a_table_without_a_picture_is_its_head(market: Market) -> None:
+    query = "format=csv&from=2026-01-01&to=2026-01-31"
+    reply = market.front.get(f"/v1/usage?{query}", key=market.secrets["one web"])
+    assert reply.status_code == 200
+    assert reply.text.startswith("time,picture,")
+    assert reply.text.count("\n") == 1

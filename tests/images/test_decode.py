@@ -222,6 +222,46 @@ def test_good_images_among_bad_ones_all_come_through(files: Any, settings: Build
     asyncio.run(run())
 
 
+def test_an_owner_waits_for_one_image_of_each_other_and_not_for_all_of_them(
+    files: Any, settings: Build
+) -> None:
+    async def run() -> None:
+        async with running(settings(decode_workers=1)) as decoder:
+            data, done = files.flat("PNG"), []
+
+            async def decode(owner: str) -> None:
+                await decoder.decode(data, which=None, fit=SMALL, owner=owner)
+                done.append(owner)
+
+            await asyncio.gather(*map(decode, "aaaabbc"))
+            assert done == list("abcabaa")
+
+    asyncio.run(run())
+
+
+def test_images_that_nobody_waits_for_any_more_take_nobodys_turn(
+    files: Any, settings: Build
+) -> None:
+    async def run() -> None:
+        async with running(settings(decode_workers=1)) as decoder:
+            data = files.flat("PNG")
+            work = {
+                owner: [
+                    asyncio.create_task(decoder.decode(data, which=n, fit=SMALL, owner=owner))
+                    for n in range(10)
+                ]
+                for owner in ("one", "other")
+            }
+            await asyncio.sleep(0)
+            for task in work["other"][:9]:
+                task.cancel()
+            await work["other"][9]
+            assert sum(task.done() for task in work["one"]) <= 2
+            await asyncio.gather(*work["one"])
+
+    asyncio.run(run())
+
+
 def test_an_image_that_takes_too_long_is_refused_alone(files: Any, settings: Build) -> None:
     data = files.flat("PNG")
 
