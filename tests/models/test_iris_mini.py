@@ -320,6 +320,28 @@ def test_in_float32_the_engine_decodes_as_the_stock_pipeline_does(pipeline, fold
     assert float((ours - theirs).abs().max()) < 0.1 / 127.5  # a tenth of a level
 
 
+@pytest.mark.parametrize("threads", [2, 3, 5])
+def test_latents_are_the_same_in_company_on_any_number_of_threads(folder, threads):
+    """Widths and heights are the model's own here: where products and threads' shares round."""
+    before = torch.get_num_threads()
+    try:
+        model = Model(folder, threads=threads, dtype="float32")
+        tasks = [
+            Task("a red boat", NOTHING, SIDE, SIDE, 1, steps=2),
+            Task("a blue car at night", NOTHING, SIDE, 512, 2, steps=2, style="anime",
+                 style_strength=0.6),
+            Task("make it night", NOTHING, 512, 512, 3, steps=2, strength=0.5,
+                 sources=(a_scene("sea", "day", "boat", "red"),)),
+            Task("a green tree", NOTHING, 256, 256, 4, steps=2, guidance=2.0),
+        ]  # fmt: skip
+        alone = [model.latents([task])[0] for task in tasks]
+        for company in (tasks, tasks[::-1], tasks[1:3]):
+            for task, found in zip(company, model.latents(company), strict=True):
+                assert torch.equal(found, alone[tasks.index(task)])
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_bfloat16_is_within_36_db_of_float32(folder):
     """What CPUs that multiply bfloat16 serve: pictures in a style and edits."""
     tasks = [

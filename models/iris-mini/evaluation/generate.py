@@ -125,6 +125,16 @@ class Model:
                     self._denoiser.step([row])
                 yield _array(to_pixels(self._denoiser.decode(row)))
 
+    def latents(self, tasks: Sequence[Task]) -> list[torch.Tensor]:
+        """What is decoded, of pictures that take their steps together: (1, tokens, channels) each."""
+        rows = self._conditioner.rows([task.job(self._images(task)) for task in tasks])
+        for row in rows:
+            if isinstance(row, Exception):
+                raise row
+        while going := [row for row in rows if not row.is_done]:
+            self._denoiser.step(going)
+        return [row.latents for row in rows]
+
     def _images(self, task: Task) -> list[Image]:
         if task.first is None:
             return task.images()
