@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 
 from iris.errors import ConfigError
 
-HEAD = "0005"  # the newest of migrations/versions
+HEAD = "0006"  # the newest of migrations/versions
 
 
 def version_of(connection: Connection) -> str | None:

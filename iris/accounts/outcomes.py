@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Index,
     LargeBinary,
     String,
     Text,
@@ -21,11 +22,13 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    text,
+    tuple_,
     update,
 )
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from iris.accounts.db import Base
+from iris.accounts.db import Base, table_of
 from iris.errors import InvalidRequest
 
 KEPT_MS = 24 * 3600 * 1000
@@ -80,14 +83,34 @@ class Replay:
 Standing = Mine | InTheMaking | Replay
 
 
+# What the partial indexes are made of, as in the journal: a statement says the same, word for word.
+HAS_BODY = text("body_bytes > 0")
+IS_IN_THE_MAKING = text("lease_id IS NOT NULL")
+
+
 class OutcomeRow(Base):
     __tablename__ = "outcomes"
+    __table_args__ = (
+        Index(
+            "ix_outcomes_live",  # as many as the bytes of all replies together allow, not a day's
+            "created_at_ms",
+            "body_bytes",
+            sqlite_where=HAS_BODY,
+            postgresql_where=HAS_BODY,
+        ),
+        Index(
+            "ix_outcomes_lease_id",
+            "lease_id",
+            sqlite_where=IS_IN_THE_MAKING,
+            postgresql_where=IS_IN_THE_MAKING,
+        ),
+    )
 
     key_id: Mapped[str] = mapped_column(String(20), primary_key=True)
     token_sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(String(64))
     created_at_ms: Mapped[int] = mapped_column(BigInteger, index=True)
-    lease_id: Mapped[str | None] = mapped_column(String(40), index=True)  # while in the making
+    lease_id: Mapped[str | None] = mapped_column(String(40))  # while in the making
     # Of the reply. While in the making, the id of the claim: a column of its own would be empty for
     # all replies that are kept. Neither the lease nor the time would do, since one process may make
     # two claims for one token within a millisecond.
@@ -162,8 +185,8 @@ def claim_outcome(session: Session, claim: Claim, lease_id: str, now_ms: int) ->
     return Replay(json.loads(found.headers), found.body)
 
 
-def keep_outcome(session: Session, outcome: Outcome, now_ms: int, max_bytes: int) -> None:
-    """Keep a reply; the oldest ones of all lose their bodies where it is too much together."""
+def keep_outcome(session: Session, outcome: Outcome, now_ms: int) -> None:
+    """Keep a reply. `drop_oldest_bodies` has to follow."""
     claim = outcome.claim
     _forget(session, claim.key_id, claim.token_sha256)  # that it is in the making
     where = {"key_id": claim.key_id, "token_sha256": claim.token_sha256}
@@ -177,11 +200,16 @@ def keep_outcome(session: Session, outcome: Outcome, now_ms: int, max_bytes: int
         )
     )
     session.execute(insert(OutcomeBodyRow).values(**where, body=outcome.body))
-    over = (session.scalar(select(func.sum(OutcomeRow.body_bytes))) or 0) - max_bytes
+
+
+def drop_oldest_bodies(session: Session, max_bytes: int) -> None:
+    """The oldest replies of all lose their bodies where it is too much together."""
+    live = select(func.sum(OutcomeRow.body_bytes)).where(HAS_BODY)
+    over = (session.scalar(live) or 0) - max_bytes
     while over > 0:
         oldest = session.execute(
             select(OutcomeRow.key_id, OutcomeRow.token_sha256, OutcomeRow.body_bytes)
-            .where(OutcomeRow.body_bytes > 0)
+            .where(HAS_BODY)
             .order_by(OutcomeRow.created_at_ms)
             .limit(1)
         ).one()
@@ -213,11 +241,14 @@ def give_up_outcome(session: Session, claim: Claim) -> None:
 
 def forget_old_outcomes(session: Session, now_ms: int) -> None:
     """Remove what is older than 24 hours."""
-    old = select(OutcomeRow.key_id, OutcomeRow.token_sha256).where(
-        OutcomeRow.created_at_ms <= now_ms - KEPT_MS, OutcomeRow.lease_id.is_(None)
+    # Not one by one: after a rest of a day this is all that there is.
+    rows, bodies = table_of(OutcomeRow), table_of(OutcomeBodyRow)
+    old = (rows.c.created_at_ms <= now_ms - KEPT_MS, rows.c.lease_id.is_(None))
+    with_body = select(rows.c.key_id, rows.c.token_sha256).where(HAS_BODY, *old)
+    session.execute(
+        delete(bodies).where(tuple_(bodies.c.key_id, bodies.c.token_sha256).in_(with_body))
     )
-    for key_id, token_sha256 in session.execute(old).all():
-        _forget(session, key_id, token_sha256)
+    session.execute(delete(rows).where(*old))
 
 
 def _forget(session: Session, key_id: str, token_sha256: str) -> None:

@@ -17,7 +17,7 @@ from iris.accounts.holds import Capture, Entry, Hold, Refused, Reserve, Void
 from iris.accounts.journal import PRICE_IDR, movement
 from iris.accounts.keys import SUSPENDED, UNAUTHENTICATED
 from iris.accounts.limits import SKEW_MS, WINDOW_MS, Counters, Limits
-from iris.accounts.outcomes import keep_outcome
+from iris.accounts.outcomes import drop_oldest_bodies, keep_outcome
 from iris.accounts.statements import (
     DELETE_HOLDS,
     INSERT_HOLDS,
@@ -86,6 +86,7 @@ def post(
     _read_keys(connection, batch, {*asked, *(row.key_id for row in holds.values())}, now_ms)
     results: dict[int, Result] = {}
     late: list[int] = []
+    is_kept = False
     for index, (hold_id, entry) in enumerate(entries):
         if isinstance(entry, Reserve):
             continue
@@ -95,7 +96,10 @@ def post(
             continue
         results[index] = _resolve(batch, hold, entry, now_ms)
         if isinstance(entry, Capture) and entry.outcome is not None:
-            keep_outcome(session, entry.outcome, now_ms, max_outcome_bytes)
+            keep_outcome(session, entry.outcome, now_ms)
+            is_kept = True
+    if is_kept:  # once, since it sums what is there
+        drop_oldest_bodies(session, max_outcome_bytes)
     for index, (hold_id, entry) in enumerate(entries):
         if isinstance(entry, Reserve):
             results[index] = _reserve(connection, batch, hold_id, entry, lease_id)

@@ -15,7 +15,7 @@ from iris.accounts.accounts import (
     shown,
 )
 from iris.accounts.db import Database, table_of
-from iris.accounts.journal import JournalRow, movement
+from iris.accounts.journal import IS_REFUND, IS_RESOLUTION, JournalRow, movement
 from iris.errors import InvalidRequest
 
 
@@ -29,18 +29,15 @@ def refund(database: Database, hold_id: str, note: str | None = None) -> Account
     """
     check_text(note, MAX_NOTE_CHARACTERS, "note")
     with database.write() as session:
-        rows = {
-            row.kind: row
-            for row in session.scalars(select(JournalRow).where(JournalRow.hold_id == hold_id))
-        }
-        paid = rows.get("capture")
-        if paid is None:
+        of_hold = select(JournalRow).where(JournalRow.hold_id == hold_id)
+        paid = session.scalar(of_hold.where(IS_RESOLUTION))
+        if paid is None or paid.kind != "capture":
             raise InvalidRequest(
                 f"No picture was paid under {hold_id!r}. `iris ledger show` and the usage export "
                 "name them: hold_...",
                 param="hold_id",
             )
-        if "refund" not in rows:
+        if session.scalar(of_hold.where(IS_REFUND)) is None:
             session.execute(
                 insert(table_of(JournalRow)),
                 movement(

@@ -7,7 +7,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from iris.accounts.accounts import AccountRow, BalanceRow
 from iris.accounts.db import table_of
 from iris.accounts.holds import HoldRow
-from iris.accounts.journal import JournalRow
+from iris.accounts.journal import IS_HOLD, IS_RESOLUTION, JournalRow
 from iris.accounts.keys import KeyRow
 from iris.accounts.limits import CounterRow
 from iris.accounts.usage import UsageRow
@@ -16,7 +16,7 @@ from iris.accounts.usage import UsageRow
 _FIRST_IN_WINDOW = (
     select(JournalRow.key_seq)
     .where(
-        JournalRow.kind == "hold",
+        IS_HOLD,
         JournalRow.key_id == KeyRow.id,
         JournalRow.at_ms > bindparam("since"),
         JournalRow.at_ms <= bindparam("until"),  # later ones: the clock was set back since
@@ -70,8 +70,7 @@ SELECT_HOLDS = select(
     HoldRow.key_seq,
 ).where(HoldRow.id.in_(bindparam("ids", expanding=True)))
 SELECT_RESOLVED = select(JournalRow.hold_id, JournalRow.kind).where(
-    JournalRow.hold_id.in_(bindparam("ids", expanding=True)),
-    JournalRow.kind.in_(("capture", "void")),
+    IS_RESOLUTION, JournalRow.hold_id.in_(bindparam("ids", expanding=True))
 )
 COUNTERS = table_of(CounterRow)
 UPDATE_COUNTERS = (
@@ -106,7 +105,7 @@ DELETE_HOLDS = delete(table_of(HoldRow)).where(
 
 
 SELECT_NUMBERED = select(JournalRow.at_ms).where(
-    JournalRow.kind == "hold",
+    IS_HOLD,
     JournalRow.key_id == bindparam("key"),
     JournalRow.at_ms > bindparam("since"),
     JournalRow.key_seq == bindparam("number"),

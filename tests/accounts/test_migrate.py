@@ -13,11 +13,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, make_url, text
+from sqlalchemy import Connection, Engine, inspect, make_url, text
 
 import iris.accounts.keys
 import iris.accounts.lease
-import iris.accounts.outcomes
 import iris.accounts.usage  # noqa: F401  all tables of the room are known now
 from iris.accounts import migrate
 from iris.accounts.accounts import list_accounts, top_up
@@ -26,11 +25,19 @@ from iris.accounts.holds import HoldRow
 from iris.accounts.keys import KeyRing, hash_token, list_keys
 from iris.accounts.ledger import Ledger
 from iris.accounts.limits import CounterRow, Limits
+from iris.accounts.outcomes import (
+    Claim,
+    InTheMaking,
+    Mine,
+    Replay,
+    claim_outcome,
+    drop_oldest_bodies,
+)
 from iris.accounts.postgresql import open_server
 from iris.accounts.recovery import resolve_dead
 from iris.accounts.sqlite import open_file
 from iris.accounts.verify import verify
-from iris.errors import ConfigError
+from iris.errors import ConfigError, InvalidRequest
 
 SECRET = "esk_live_" + "aB3dE6gH" * 4
 FIRST = (
@@ -45,6 +52,14 @@ def _engine(url: str) -> Engine:
     parsed = make_url(url)
     is_file = parsed.get_backend_name() == "sqlite"
     return (open_file if is_file else open_server)(parsed)
+
+
+def _upgrade(connection: Connection, version: str) -> None:
+    config = Config()
+    folder = Path(migrate.__file__).with_name("migrations")
+    config.set_main_option("script_location", str(folder))
+    config.attributes["connection"] = connection
+    command.upgrade(config, version)
 
 
 def make_first_database(url: str) -> None:
@@ -101,11 +116,7 @@ def make_database_of_0004(url: str) -> None:
     month = time.gmtime(today * 86_400).tm_year * 12 + time.gmtime(today * 86_400).tm_mon - 1
     yesterday_is_of_this_month = time.gmtime(today * 86_400).tm_mday > 1
     with engine.begin() as connection:
-        config = Config()
-        folder = Path(migrate.__file__).with_name("migrations")
-        config.set_main_option("script_location", str(folder))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0004")
+        _upgrade(connection, "0004")
         for statement in (
             "INSERT INTO accounts VALUES ('acc_0', 'toko', 'active', 0)",
             "INSERT INTO balances VALUES ('acc_0', false, 750, 750), ('acc_0', true, 0, 0)",
@@ -169,6 +180,60 @@ def test_what_a_key_has_done_counts_on_after_its_counters_were_migrated(
         resolve_dead(session, "l", {}, int(time.time() * 1000))  # gives its place back
     assert verify(database).breaches == ()
     database.close()
+
+
+def test_replies_that_were_kept_are_given_again_after_the_upgrade(either_url: str) -> None:
+    engine = _engine(either_url).execution_options(iris_write=True)
+    claims = {
+        name: Claim("key_0", name, "f" * 64) for name in ("older", "newer", "gone", "in the making")
+    }
+    with engine.begin() as connection:
+        _upgrade(connection, "0005")
+        for at_ms, (name, claim) in enumerate(claims.items()):
+            is_there, lease_id = "er" in name, "l" if name == "in the making" else None
+            connection.execute(
+                text("INSERT INTO outcomes VALUES ('key_0', :token, :f, :at, :lease, '{}', :n)"),
+                {
+                    "token": claim.token_sha256,
+                    "f": claim.fingerprint,
+                    "at": at_ms,
+                    "lease": lease_id,
+                    "n": int(is_there),
+                },
+            )
+            if is_there:
+                connection.execute(
+                    text("INSERT INTO outcome_bodies VALUES ('key_0', :token, :body)"),
+                    {"token": claim.token_sha256, "body": b"x"},
+                )
+    engine.dispose()
+    database = Database(either_url)
+    with database.write() as session:
+        for name in ("older", "newer"):
+            assert isinstance(claim_outcome(session, claims[name], "m", 5), Replay)
+        assert isinstance(claim_outcome(session, claims["in the making"], "m", 5), InTheMaking)
+        drop_oldest_bodies(session, 1)
+        for name in ("older", "gone"):
+            with pytest.raises(InvalidRequest, match="no longer kept"):
+                claim_outcome(session, claims[name], "m", 5)
+        assert isinstance(claim_outcome(session, claims["newer"], "m", 5), Replay)
+        resolve_dead(session, "l", {}, 5)
+        assert isinstance(claim_outcome(session, claims["in the making"], "m", 5), Mine)
+    database.close()
+
+
+def test_the_migrated_indexes_hold_what_the_statements_say_word_for_word(
+    database: Database,
+) -> None:
+    with database.read() as session:
+        tables = inspect(session.connection())
+        for table in Base.metadata.tables.values():
+            there = {
+                index["name"]: str(index["dialect_options"].get("sqlite_where"))
+                for index in tables.get_indexes(table.name)
+            }
+            for index in table.indexes:
+                assert there[index.name] == str(index.dialect_options["sqlite"]["where"])
 
 
 def test_the_migrated_schema_is_the_one_of_the_program(either: Database) -> None:
