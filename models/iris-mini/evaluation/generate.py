@@ -126,7 +126,7 @@ class Model:
                 yield _array(to_pixels(self._denoiser.decode(row)))
 
     def latents(self, tasks: Sequence[Task]) -> list[torch.Tensor]:
-        """What is decoded, of pictures that take their steps together: (1, tokens, channels) each."""
+        """(1, tokens, channels) of each picture, as decoded; all take their steps together."""
         rows = self._conditioner.rows([task.job(self._images(task)) for task in tasks])
         for row in rows:
             if isinstance(row, Exception):
