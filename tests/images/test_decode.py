@@ -76,7 +76,7 @@ async def _kill_once_busy(decoder: Decoder) -> int:
     while True:
         await asyncio.sleep(0.005)
         for pid in decoder.pids:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 if _cpu_ticks(pid) > before.setdefault(pid, _cpu_ticks(pid)) + 3:
                     os.kill(pid, signal.SIGKILL)
                     return pid
