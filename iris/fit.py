@@ -1,4 +1,4 @@
-"""How much memory a model takes, how much there is, and which settings make it take less.
+"""How much memory a model takes, and which settings make it take less. Arithmetic only.
 
 Of a GPU weights are counted, exactly, and one share for everything else, which was measured; of
 the host weights alone, so that nothing is refused that would have worked.
@@ -6,11 +6,8 @@ the host weights alone, so that nothing is refused that would have worked.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 
 from iris.errors import ConfigError
 
@@ -28,8 +25,6 @@ NEEDS_FP8 = (
     "IRIS_TRANSFORMER=fp8 needs a GPU with float8 units (compute capability 8.9 or newer: Ada, "
     "Hopper, Blackwell)"
 )
-_CGROUPS = Path("/sys/fs/cgroup")
-_OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,35 +211,6 @@ def host_advice(
     if engines > 1 and size.processor_bytes(fit, bytes_each=bytes_each) <= memory_bytes:
         ways.append("set IRIS_ENGINES=1")
     return ", or ".join([*ways, "use a smaller model, more memory or a GPU"])
-
-
-def host_memory_bytes(own: Path = _OWN_CGROUPS, mounted: Path = _CGROUPS) -> int:
-    """The memory of this machine, or what a container may have of it.
-
-    own: the file that says in which control groups this process is; mounted: where they lie.
-    """
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([physical, *_limits(own, mounted)])
-
-
-def _limits(own: Path, mounted: Path) -> Iterator[int]:
-    """Of each control group that this process is in, of version 2 or 1, and of those around it."""
-    lines: list[str] = []
-    with suppress(OSError):  # another system than Linux
-        lines = own.read_text(encoding="utf-8").splitlines()
-    for line in lines:
-        controllers, _, path = line.partition(":")[2].partition(":")
-        if not controllers:
-            folder, name = mounted, "memory.max"
-        elif "memory" in controllers.split(","):
-            folder, name = mounted / "memory", "memory.limit_in_bytes"
-        else:
-            continue
-        # A container that sees its own group as the outermost has no such folders but the last.
-        group = PurePosixPath(path.lstrip("/"))
-        for around in (group, *group.parents):
-            with suppress(OSError, ValueError):  # no such file, or `max`
-                yield int((folder / around / name).read_text(encoding="ascii"))
 
 
 def gib(number: int) -> str:

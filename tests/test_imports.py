@@ -17,11 +17,12 @@ ROOMS: dict[str, frozenset[str]] = {
     "jobs": frozenset(),
     "catalog": frozenset(),
     "fit": frozenset({"errors"}),
+    "host_memory": frozenset(),
     "config": frozenset({"errors", "fit"}),
     "images": frozenset({"jobs", "errors", "config"}),
     "accounts": frozenset({"config", "errors", "catalog"}),
     "store": frozenset({"config", "errors", "catalog", "fit"}),
-    "engine": frozenset({"jobs", "errors", "fit"}),
+    "engine": frozenset({"jobs", "errors", "fit", "host_memory"}),
     "api": frozenset({"accounts", "images", "jobs", "errors", "config", "catalog", "translation"}),
     "welcome": frozenset(),
     "drain": frozenset(),
@@ -34,7 +35,9 @@ ROOMS: dict[str, frozenset[str]] = {
     "style_commands": frozenset(
         {"catalog", "config", "errors", "model_commands", "reload", "store", "table", "training"}
     ),
-    "doctor": frozenset({"accounts", "config", "errors", "fit", "probe", "store", "table"}),
+    "doctor": frozenset(
+        {"accounts", "config", "errors", "fit", "host_memory", "probe", "store", "table"}
+    ),
     "training": frozenset({"engine", "errors", "fit", "images", "jobs"}),
     "translation": frozenset({"errors"}),
     "reload": frozenset({"errors"}),

@@ -11,7 +11,8 @@ from contextlib import suppress
 from iris.config import Settings
 from iris.doctor.finding import Finding
 from iris.doctor.torch_facts import TorchFacts
-from iris.fit import gib, host_memory_bytes
+from iris.fit import gib
+from iris.host_memory import host_memory_bytes
 
 _LEAST_PYTHON = (3, 11)
 

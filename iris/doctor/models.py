@@ -17,8 +17,8 @@ from iris.fit import (
     fits_instead,
     gib,
     host_advice,
-    host_memory_bytes,
 )
+from iris.host_memory import host_memory_bytes
 from iris.store import bento
 from iris.store.bases import pipeline_files
 from iris.store.digest import no_folder

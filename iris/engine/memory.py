@@ -12,7 +12,8 @@ import torch
 from iris.engine import metrics
 from iris.engine.cache import Cache
 from iris.engine.quantised import multiplies_fp8
-from iris.fit import Fit, ModelSize, check_fits, check_host, engines_on, host_memory_bytes
+from iris.fit import Fit, ModelSize, check_fits, check_host, engines_on
+from iris.host_memory import host_memory_bytes
 
 Result = TypeVar("Result")
 # Held while work is recorded: CUDA's allocator must give nothing back meanwhile.

@@ -9,15 +9,19 @@ import socket
 import threading
 import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from starlette.responses import Response
 
 from iris.api.body import INLINE_BYTES
 from iris.api.json_body import parse_json
+from iris.api.reply import render_reply
 from iris.api.room import Room
+from iris.api.schemas import ImageFields
 from iris.catalog import Catalog, Offer, Style
 from iris.errors import (
     BackendBusy,
@@ -27,6 +31,7 @@ from iris.errors import (
     ConfigError,
 )
 from iris.images.decode import Decoder
+from iris.jobs import Picture
 from tests.api.fakes import (
     FakeDispatcher,
     Front,
@@ -231,6 +236,29 @@ def test_a_retry_after_is_never_less_than_the_wait_it_stands_for(
         dispatcher.error = BackendBusy("Too much waits.", retry_after_s=wait_s)
         response = front.post(GENERATIONS, json=generation())
         assert int(response.headers["retry-after"]) == max(1, math.ceil(wait_s))
+
+
+def test_a_reply_is_encoded_while_others_are_served(
+    front: Front, dispatcher: FakeDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, released = threading.Event(), threading.Event()
+
+    def held(picture: Picture, fields: ImageFields, *others: Any) -> Response:
+        if fields.prompt == "held":
+            entered.set()
+            assert released.wait(20)
+        return render_reply(picture, fields, *others)
+
+    monkeypatch.setattr("iris.api.images.render_reply", held)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(front.post, GENERATIONS, json=generation(prompt="held"))
+        try:
+            assert entered.wait(20)
+            assert front.post(GENERATIONS, json=generation(prompt="free")).status_code == 200
+            assert not first.done()
+        finally:
+            released.set()
+        assert first.result(20).status_code == 200
 
 
 def test_the_megabytes_of_a_request_are_let_go_while_its_picture_waits(
