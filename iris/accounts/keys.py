@@ -210,6 +210,13 @@ def _find(session: Session, key_id: str) -> KeyRow:
     return row
 
 
+def max_in_flight(database: Database, key_id: str) -> int:
+    """How many requests the key may have in flight; 1 where it is gone, which is refused later."""
+    with database.read() as session:
+        row = session.get(KeyRow, key_id)
+        return 1 if row is None else row.max_in_flight
+
+
 def count_keys(session: Session) -> int:
     """How many keys there are, revoked ones included."""
     return session.scalar(select(func.count()).select_from(KeyRow)) or 0

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 
 from iris.accounts.away import AWAY
 from iris.accounts.db import Database
-from iris.accounts.keys import KeyRow
+from iris.accounts.keys import max_in_flight
 from iris.errors import BackendUnavailable, RateLimited
 
 _RETRY_AFTER_S = 1.0
@@ -62,19 +62,13 @@ class InFlight:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(_PATIENCE_S) as patience:
-                return await loop.run_in_executor(self._threads, _max_in_flight, database, key_id)
+                return await loop.run_in_executor(self._threads, max_in_flight, database, key_id)
         except AWAY as error:
             raise _unreadable() from error
         except TimeoutError as error:
             if not patience.expired():
                 raise
             raise _unreadable() from error
-
-
-def _max_in_flight(database: Database, key_id: str) -> int:
-    with database.read() as session:
-        row = session.get(KeyRow, key_id)
-        return 1 if row is None else row.max_in_flight  # the reservation refuses one that is gone
 
 
 def _unreadable() -> BackendUnavailable:

@@ -30,7 +30,7 @@ from transformers.utils import logging as transformers_logging
 
 from iris.engine.canvas import Canvas, Sides
 from iris.engine.placement import place
-from iris.engine.pointwise import SiluOfLines
+from iris.engine.silu import SiluOfLines
 from iris.errors import StoreError
 from iris.fit import Fit
 from iris.jobs import EditJob, Job

@@ -20,21 +20,11 @@ from iris.doctor.models import look_at_models
 from iris.doctor.surroundings import look_around
 from iris.doctor.torch_facts import Gpu, TorchFacts, read_facts
 from iris.errors import ConfigError, StoreError
-from iris.fit import ModelSize
 from iris.store.registry import Registry, load_registry
+from tests.test_fit import KLEIN
 
 GIB = 1 << 30
 CPU = TorchFacts("2.13.0", None, "cpu", "float32", 5e10, ())
-# FLUX.2-klein-4B by its published configuration
-KLEIN = ModelSize(
-    blocks=3_680_000_000,
-    largest_block=245_000_000,
-    transformer_rest=195_000_000,
-    text_layers=2_725_000_000,
-    largest_text_layer=101_000_000,
-    text_embedding=389_000_000,
-    autoencoder=84_000_000,
-)
 
 
 def with_gpu(free_gib: float, capability: tuple[int, int] = (8, 9)) -> TorchFacts:
